@@ -47,7 +47,7 @@ pub use capabilities::capabilities;
 pub use request::{DownloadMode, Operation, Request};
 pub use result::StudyResult;
 pub use sealing::{seal_study, unseal_study, verify_package};
-pub use shared::open_key_store;
+pub use shared::{open_configured_key_store, open_key_store};
 
 use models::{Models, Task};
 use workspace::Workspace;
@@ -89,7 +89,7 @@ impl Pipeline {
     pub fn new(config: &Config) -> Result<Pipeline> {
         config.check()?;
         let config = config.clone();
-        let keys = shared::configured_key_store(&config)?;
+        let keys = shared::open_configured_key_store(&config)?;
         let audit = shared::configured_audit_log(&config, &keys)?;
         let workspace = Workspace::open(&shared::required(&config, "workspace")?)?;
         let threads = rayon::ThreadPoolBuilder::new()

@@ -64,8 +64,9 @@ pub fn open_key_store(directory: Option<&Path>, passphrase: Option<&str>) -> Res
     open(&directory, passphrase.map(str::to_owned), key_file)
 }
 
-/// The key store that the configuration names.
-pub(super) fn configured_key_store(config: &Config) -> Result<Arc<KeyStore>> {
+/// Opens the key store that `key_store_path` names, as [`Pipeline::new`](super::Pipeline::new) does: a store that is open in this process
+/// already, else by the passphrase in `SMP_KEY_STORE_PASSPHRASE`, else by the key file of `encryption_key_path`.
+pub fn open_configured_key_store(config: &Config) -> Result<Arc<KeyStore>> {
     let directory = required(config, "key_store_path")?;
     let key_file = required(config, "encryption_key_path")?;
     if let Some(store) = KEY_STORES.find(&canonical(&directory)) {
