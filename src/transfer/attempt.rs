@@ -170,4 +170,45 @@ mod tests {
         let answer: Result<()> = run(patience().retry(|| async { Err(Error::new(Kind::ServerFailed, "status 503")) }));
         assert_eq!(answer.unwrap_err().detail(), "status 503; gave up after 4 attempts");
     }
+
+    #[test]
+    fn pauses_double_within_their_bounds_and_honour_what_the_store_asks() {
+        let patience = Patience::new(5, Duration::from_secs(30));
+        // Half to whole of 200 ms doubled per failure, at most 20 s.
+        for (failures, low, high) in [(0, 100, 200), (1, 200, 400), (3, 800, 1_600), (7, 10_000, 20_000), (99, 10_000, 20_000)] {
+            let pause = patience.pause(failures, Duration::ZERO).as_millis();
+            assert!((low..=high).contains(&pause), "{failures}: {pause}");
+        }
+        assert_eq!(patience.pause(0, Duration::from_secs(7)), Duration::from_secs(7));
+        assert_eq!(patience.pause(0, Duration::from_secs(86_400)), LONGEST_PAUSE);
+    }
+
+    #[test]
+    fn what_the_store_asks_reaches_the_pause() {
+        let asked = Cell::new(None);
+        let patience = Patience { retries: 1, ..patience() };
+        let _: Result<()> = run(patience.retry(|| async {
+            asked.set(Some(Attempt::current()));
+            Attempt::current().ask_pause(Duration::from_millis(3));
+            Err(Error::new(Kind::ServerFailed, "status 503"))
+        }));
+        assert_eq!(asked.take().unwrap().pause(), Duration::from_millis(3));
+    }
+
+    #[test]
+    fn a_call_that_stops_moving_is_given_up_and_one_that_moves_is_not() {
+        let patience = Patience { retries: 0, timeout: Duration::from_millis(20), backoff: Duration::ZERO };
+        let dead: Result<()> = run(patience.retry(std::future::pending));
+        assert_eq!(dead.unwrap_err().kind(), Kind::TransferTimeout);
+        // Beats at every poll, for three times the limit.
+        let started = Instant::now();
+        let alive = run(patience.retry(|| {
+            std::future::poll_fn(|context| {
+                Attempt::current().beat();
+                context.waker().wake_by_ref();
+                if started.elapsed() > 3 * patience.timeout { std::task::Poll::Ready(Ok(())) } else { std::task::Poll::Pending }
+            })
+        }));
+        assert!(alive.is_ok());
+    }
 }

@@ -152,6 +152,14 @@ impl Client {
         self.inner.settings.spool.as_deref()
     }
 
+    /// The same client without pauses between retries.
+    #[cfg(test)]
+    pub(super) fn without_pauses(self) -> Client {
+        let mut inner = Arc::into_inner(self.inner).expect("a fresh client is not shared");
+        inner.patience.backoff = std::time::Duration::ZERO;
+        Client { inner: Arc::new(inner) }
+    }
+
     /// The name in the store. Stores have their own rules; these hold for all.
     fn full_name(&self, name: &str) -> Result<String> {
         let full = format!("{}{name}", self.inner.prefix);

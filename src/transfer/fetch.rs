@@ -231,3 +231,268 @@ impl Drop for FailOnPanic<'_, '_> {
         self.0.stop();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transfer::{Attempt, BoxFuture, Client, ClientSettings, ObjectInfo, ObjectStore, Replace, Upload};
+    use std::collections::HashMap;
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+
+    /// How a read goes wrong.
+    #[derive(Clone, Copy, Debug)]
+    enum Fault {
+        Fails(Kind),
+        Short,
+        Long,
+        Damaged,
+        Hangs,
+        Panics,
+    }
+
+    /// A store of one object whose reads fail as a test says, once per entry.
+    #[derive(Default)]
+    struct Script {
+        object: Vec<u8>,
+        /// By start of the range; the last first.
+        faults: Mutex<HashMap<u64, Vec<Fault>>>,
+        reads: Mutex<Vec<u64>>,
+        in_flight: AtomicUsize,
+        most_in_flight: AtomicUsize,
+        /// Reads wait for each other here.
+        barrier: Option<tokio::sync::Barrier>,
+    }
+
+    impl ObjectStore for Script {
+        fn describe(&self) -> String {
+            "script".into()
+        }
+        fn list<'a>(&'a self, _prefix: &'a str) -> BoxFuture<'a, Vec<ObjectInfo>> {
+            unreachable!()
+        }
+        fn head<'a>(&'a self, _name: &'a str) -> BoxFuture<'a, ObjectInfo> {
+            unreachable!()
+        }
+        fn upload<'a>(&'a self, _name: &'a str, _replace: Replace) -> BoxFuture<'a, Box<dyn Upload>> {
+            unreachable!()
+        }
+        fn delete<'a>(&'a self, _name: &'a str) -> BoxFuture<'a, ()> {
+            unreachable!()
+        }
+        fn read<'a>(&'a self, _name: &'a str, range: Range<u64>, version: Option<&'a str>) -> BoxFuture<'a, Vec<u8>> {
+            Box::pin(async move {
+                assert_eq!(version, Some("v1"));
+                self.reads.lock().unwrap().push(range.start);
+                let now = self.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
+                self.most_in_flight.fetch_max(now, Ordering::SeqCst);
+                if let Some(barrier) = &self.barrier {
+                    barrier.wait().await;
+                }
+                Attempt::current().beat();
+                let mut bytes = self.object[range.start as usize..range.end as usize].to_vec();
+                let fault = self.faults.lock().unwrap().get_mut(&range.start).and_then(Vec::pop);
+                self.in_flight.fetch_sub(1, Ordering::SeqCst);
+                match fault {
+                    None => {}
+                    Some(Fault::Fails(kind)) => return Err(Error::new(kind, "scripted")),
+                    Some(Fault::Short) => drop(bytes.pop()),
+                    Some(Fault::Long) => bytes.push(0),
+                    Some(Fault::Damaged) => bytes[0] ^= 1,
+                    Some(Fault::Hangs) => std::future::pending().await,
+                    Some(Fault::Panics) => panic!("on purpose"),
+                }
+                Ok(bytes)
+            })
+        }
+    }
+
+    const RANGE: u64 = 100;
+
+    fn script(ranges: u64) -> Script {
+        Script { object: (0..ranges * RANGE).map(|at| (at % 251) as u8).collect(), ..Script::default() }
+    }
+
+    fn script_with(ranges: u64, faults: &[(u64, &[Fault])]) -> Script {
+        let faults = faults.iter().map(|(range, faults)| (range * RANGE, faults.to_vec())).collect();
+        Script { faults: Mutex::new(faults), ..script(ranges) }
+    }
+
+    fn settings() -> ClientSettings {
+        ClientSettings { parallel: 4, retries: 2, ..ClientSettings::default() }
+    }
+
+    /// Fetches all ranges, the last first as packages do; returns what was delivered.
+    fn fetch_all(script: &Arc<Script>, settings: ClientSettings, control: &Control) -> Result<Vec<(usize, Vec<u8>)>> {
+        let store: Arc<dyn ObjectStore> = Arc::clone(script) as _;
+        let client = Client::over(store, settings).unwrap().without_pauses();
+        let ranges = plan_of(script);
+        let plan = FetchPlan { name: "pack", version: "v1", ranges: &ranges, spool_key: Some("key") };
+        let check = |index: usize, bytes: &[u8]| {
+            let range = &ranges[index];
+            let good = bytes == &script.object[range.start as usize..range.end as usize];
+            if good { Ok(()) } else { Err(Error::new(Kind::IntegrityFailed, format!("range {index}"))) }
+        };
+        let mut delivered = Vec::new();
+        client.fetch(&plan, &check, &mut |index, bytes| Ok(delivered.push((index, bytes))), control)?;
+        Ok(delivered)
+    }
+
+    fn plan_of(script: &Script) -> Vec<Range<u64>> {
+        let count = script.object.len() as u64 / RANGE;
+        std::iter::once(count - 1).chain(0..count - 1).map(|range| range * RANGE..(range + 1) * RANGE).collect()
+    }
+
+    fn is_whole(script: &Script, delivered: &[(usize, Vec<u8>)]) -> bool {
+        let expected = plan_of(script).into_iter().map(|range| script.object[range.start as usize..range.end as usize].to_vec());
+        delivered.iter().cloned().eq(expected.enumerate())
+    }
+
+    #[test]
+    fn ranges_arrive_in_plan_order_whatever_fails_on_the_way() {
+        let script = Arc::new(script_with(
+            20,
+            &[
+                (0, &[Fault::Fails(Kind::ServerFailed), Fault::Fails(Kind::ConnectionRefused)]),
+                (3, &[Fault::Short]),
+                (4, &[Fault::Long, Fault::Short]),
+                (7, &[Fault::Damaged]),
+                (8, &[Fault::Fails(Kind::TransferTimeout), Fault::Damaged]),
+                (19, &[Fault::Fails(Kind::TransferInterrupted)]),
+            ],
+        ));
+        let delivered = fetch_all(&script, settings(), &Control::new()).unwrap();
+        assert!(is_whole(&script, &delivered));
+        assert_eq!(script.reads.lock().unwrap().len(), 20 + 9, "one read per range and one per fault");
+    }
+
+    #[test]
+    fn what_cannot_be_helped_is_returned_with_its_kind() {
+        for (faults, expected, reads) in [
+            ([Fault::Short; 9], Kind::TransferInterrupted, 3),
+            ([Fault::Long; 9], Kind::TransferInterrupted, 3),
+            ([Fault::Fails(Kind::ServerFailed); 9], Kind::ServerFailed, 3),
+            ([Fault::Fails(Kind::AccessDenied); 9], Kind::AccessDenied, 1),
+            ([Fault::Fails(Kind::ObjectChanged); 9], Kind::ObjectChanged, 1),
+            ([Fault::Damaged; 9], Kind::IntegrityFailed, 2),
+            ([Fault::Panics; 9], Kind::Internal, 1),
+        ] {
+            let script = Arc::new(script_with(3, &[(1, &faults)]));
+            let error = fetch_all(&script, settings(), &Control::new()).unwrap_err();
+            assert_eq!(error.kind(), expected);
+            assert_eq!(script.reads.lock().unwrap().iter().filter(|start| **start == RANGE).count(), reads, "{expected:?}");
+        }
+    }
+
+    #[test]
+    fn a_range_that_stops_arriving_is_fetched_again() {
+        let script = Arc::new(script_with(3, &[(1, &[Fault::Hangs])]));
+        let settings = ClientSettings { timeout: Duration::from_millis(30), ..settings() };
+        assert!(is_whole(&script, &fetch_all(&script, settings, &Control::new()).unwrap()));
+    }
+
+    #[test]
+    fn a_cancelled_fetch_returns_though_the_store_hangs() {
+        let control = Control::new();
+        let script = Arc::new(script_with(3, &[(1, &[Fault::Hangs])]));
+        let settings = ClientSettings { timeout: Duration::from_secs(3600), ..settings() };
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while script.reads.lock().unwrap().len() < 3 {
+                    std::thread::yield_now();
+                }
+                control.cancel();
+            });
+            assert_eq!(fetch_all(&script, settings, &control).unwrap_err().kind(), Kind::Cancelled);
+        });
+    }
+
+    #[test]
+    fn as_many_ranges_are_in_flight_as_asked_for_and_no_more() {
+        // Nobody passes the barrier until four reads wait at it: fewer in flight would hang here.
+        let script = Arc::new(Script { barrier: Some(tokio::sync::Barrier::new(4)), ..script(12) });
+        assert!(is_whole(&script, &fetch_all(&script, settings(), &Control::new()).unwrap()));
+        assert_eq!(script.most_in_flight.load(Ordering::SeqCst), 4);
+    }
+
+    #[test]
+    fn a_slow_consumer_bounds_what_is_held() {
+        let script = Arc::new(script(40));
+        let client = Client::over(Arc::clone(&script) as _, settings()).unwrap();
+        let ranges = plan_of(&script);
+        let plan = FetchPlan { name: "pack", version: "v1", ranges: &ranges, spool_key: None };
+        let mut most = 0;
+        let mut deliver = |index: usize, _: Vec<u8>| {
+            // Given every chance to run ahead, the threads stop at parallel + 2, the one being delivered included.
+            for _ in 0..2_000 {
+                std::thread::yield_now();
+            }
+            most = most.max(script.reads.lock().unwrap().len() - index);
+            Ok(())
+        };
+        client.fetch(&plan, &|_, _| Ok(()), &mut deliver, &Control::new()).unwrap();
+        assert!((2..=4 + HELD_BEYOND).contains(&most), "{most}");
+    }
+
+    #[test]
+    fn an_error_of_the_consumer_ends_the_fetch() {
+        let script = Arc::new(script(40));
+        let client = Client::over(Arc::clone(&script) as _, settings()).unwrap();
+        let ranges = plan_of(&script);
+        let plan = FetchPlan { name: "pack", version: "v1", ranges: &ranges, spool_key: None };
+        let mut deliver = |index: usize, _: Vec<u8>| if index == 2 { Err(Error::new(Kind::OutOfMemory, "")) } else { Ok(()) };
+        assert_eq!(client.fetch(&plan, &|_, _| Ok(()), &mut deliver, &Control::new()).unwrap_err().kind(), Kind::OutOfMemory);
+        assert!(script.reads.lock().unwrap().len() <= 3 + 4 + HELD_BEYOND);
+    }
+
+    #[test]
+    fn a_check_that_panics_is_passed_on_and_holds_nobody_up() {
+        let script = Arc::new(script(6));
+        let client = Client::over(Arc::clone(&script) as _, settings()).unwrap();
+        let ranges = plan_of(&script);
+        let plan = FetchPlan { name: "pack", version: "v1", ranges: &ranges, spool_key: None };
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            client.fetch(&plan, &|_, _| panic!("on purpose"), &mut |_, _| Ok(()), &Control::new())
+        }));
+        assert!(outcome.is_err() || outcome.unwrap().is_err());
+    }
+
+    fn spooled(folder: &Path) -> ClientSettings {
+        ClientSettings { spool: Some(folder.join("spool")), ..settings() }
+    }
+
+    #[test]
+    fn an_interrupted_fetch_goes_on_where_it_stopped() {
+        let place = tempfile::tempdir().unwrap();
+        let broken = Arc::new(script_with(10, &[(8, &[Fault::Fails(Kind::AccessDenied)])]));
+        let settings = ClientSettings { parallel: 1, ..spooled(place.path()) };
+        assert_eq!(fetch_all(&broken, settings.clone(), &Control::new()).unwrap_err().kind(), Kind::AccessDenied);
+        let mended = Arc::new(script(10));
+        assert!(is_whole(&mended, &fetch_all(&mended, settings, &Control::new()).unwrap()));
+        // Order of the plan: 9, 0, 1, .., 8; the first nine were spooled.
+        assert_eq!(*mended.reads.lock().unwrap(), [8 * RANGE]);
+    }
+
+    #[test]
+    fn a_spooled_range_that_was_changed_is_fetched_again() {
+        let place = tempfile::tempdir().unwrap();
+        let first = Arc::new(script(5));
+        fetch_all(&first, spooled(place.path()), &Control::new()).unwrap();
+        let object = std::fs::read_dir(place.path().join("spool")).unwrap().next().unwrap().unwrap().path();
+        std::fs::write(object.join(format!("{:016x}-{:016x}", 2 * RANGE, 3 * RANGE)), [0; RANGE as usize]).unwrap();
+        let second = Arc::new(script(5));
+        assert!(is_whole(&second, &fetch_all(&second, spooled(place.path()), &Control::new()).unwrap()));
+        assert_eq!(*second.reads.lock().unwrap(), [2 * RANGE]);
+    }
+
+    #[test]
+    fn an_object_beyond_the_limit_is_not_begun() {
+        let script = Arc::new(script(3));
+        let settings = ClientSettings { max_bytes: 3 * RANGE - 1, ..settings() };
+        let error = fetch_all(&script, settings, &Control::new()).unwrap_err();
+        assert_eq!(error.kind(), Kind::LimitExceeded);
+        assert!(error.detail().contains("transfer.max_bytes"));
+        assert!(script.reads.lock().unwrap().is_empty());
+    }
+}
