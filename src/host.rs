@@ -55,7 +55,7 @@ pub struct Hardening {
 pub fn log_to_file(path: &Path, level: LogLevel) -> Result<()> {
     let file = open_private(path)?;
     static INSTALLED: OnceLock<bool> = OnceLock::new();
-    if !INSTALLED.get_or_init(|| tracing::dispatcher::set_global_default(Dispatch::from_static(&LOG)).is_ok()) {
+    if !INSTALLED.get_or_init(|| tracing::dispatcher::set_global_default(Dispatch::new(&LOG)).is_ok()) {
         return Err(Error::new(Kind::Unsupported, "the host program keeps a log of its own"));
     }
     LOG.set(Some(Sink { level, file }));
@@ -163,7 +163,7 @@ fn level(level: &Level) -> LogLevel {
     }
 }
 
-impl Subscriber for Log {
+impl Subscriber for &'static Log {
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
         if self.wants(metadata) { Interest::always() } else { Interest::never() }
     }

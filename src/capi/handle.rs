@@ -179,7 +179,9 @@ mod tests {
         assert_eq!(kind(APPLES.get(handle, "apple")), Kind::InvalidHandle);
         assert_eq!(kind(APPLES.get(std::ptr::null_mut(), "apple")), Kind::NullArgument);
         let live = APPLES.add("cox".into()).unwrap();
-        for invented in [2, 8, 0x7fff_ffff_f000, usize::MAX, live.addr() ^ 1, live.addr() ^ 1 << 50, live.addr() ^ 1 << 21, live.addr() | 1 << 63] {
+        for invented in
+            [2, 8, 0x7fff_ffff_f000, usize::MAX, live.addr() ^ 1, live.addr() ^ 1 << 50, live.addr() ^ 1 << 21, live.addr() | 1 << 63]
+        {
             assert_eq!(kind(APPLES.get(std::ptr::without_provenance_mut(invented), "apple")), Kind::InvalidHandle);
             APPLES.free(std::ptr::without_provenance_mut(invented));
         }

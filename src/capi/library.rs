@@ -116,7 +116,11 @@ pub unsafe extern "C" fn smp_log_to_file(path: *const c_char, level: i32) -> i32
             SMP_LOG_INFO => LogLevel::Info,
             SMP_LOG_DEBUG => LogLevel::Debug,
             SMP_LOG_TRACE => LogLevel::Trace,
-            _ => return Err(Error::new(Kind::InvalidArgument, format!("log level {level}")).with_hint("levels go from 0 (off) to 5 (trace)")),
+            _ => {
+                return Err(
+                    Error::new(Kind::InvalidArgument, format!("log level {level}")).with_hint("levels go from 0 (off) to 5 (trace)")
+                );
+            }
         };
         // SAFETY: the C caller passes NULL or a NUL-terminated text.
         let path = unsafe { text::path(path, "path") }?;

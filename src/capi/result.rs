@@ -324,12 +324,7 @@ pub unsafe extern "C" fn smp_result_prediction_value(result: *mut smp_result, in
 /// @return `SMP_OK` or `SMP_ERR_INVALID_ARGUMENT`.
 /// @since 0.1
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn smp_result_add_prediction(
-    result: *mut smp_result,
-    model: *const c_char,
-    label: *const c_char,
-    value: f64,
-) -> i32 {
+pub unsafe extern "C" fn smp_result_add_prediction(result: *mut smp_result, model: *const c_char, label: *const c_char, value: f64) -> i32 {
     enter(|| {
         let result = RESULTS.get(result, "result")?;
         // SAFETY: the C caller passes NULL or a NUL-terminated text.

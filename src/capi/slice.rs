@@ -34,7 +34,8 @@ pub(super) unsafe fn bytes<'a>(bytes: *const u8, length: i64, parameter: &str) -
 /// # Safety
 /// `out` is NULL or points to `capacity` writable elements.
 pub(super) unsafe fn copy_out<T: Copy>(source: &[T], out: *mut T, capacity: i64, parameter: &str) -> Result<()> {
-    let room = u64::try_from(capacity).map_err(|_| Error::new(Kind::InvalidArgument, format!("the capacity of {parameter} is {capacity}")))?;
+    let room =
+        u64::try_from(capacity).map_err(|_| Error::new(Kind::InvalidArgument, format!("the capacity of {parameter} is {capacity}")))?;
     if out.is_null() {
         return Err(Error::new(Kind::NullArgument, parameter.to_owned()));
     }

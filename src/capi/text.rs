@@ -5,7 +5,7 @@
 //! was given out before is given out again, so asking a handle the same question for ever needs no more memory than asking once.
 
 use std::collections::HashSet;
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CString, c_char};
 use std::path::PathBuf;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
@@ -128,7 +128,7 @@ pub(super) fn read(text: *const c_char) -> Option<String> {
         return None;
     }
     // SAFETY: every text that the library gives out is NUL-terminated and lives while its owner does.
-    Some(unsafe { CStr::from_ptr(text) }.to_str().unwrap().to_owned())
+    Some(unsafe { std::ffi::CStr::from_ptr(text) }.to_str().unwrap().to_owned())
 }
 
 #[cfg(test)]
