@@ -38,6 +38,8 @@ impl Client {
             "" => String::new(),
             prefix => format!("{prefix}/"),
         };
+        // Held, so that what opening the store starts lives on in the client's own share.
+        let _runtime = Runtime::shared()?;
         Client::with(open_store(store, &settings)?, settings, prefix)
     }
 
@@ -77,6 +79,11 @@ impl Client {
     /// See [`ObjectStore::describe`].
     pub fn describe(&self) -> String {
         self.inner.store.describe()
+    }
+
+    /// See [`ObjectStore::is_encrypted_in_transit`].
+    pub fn is_encrypted_in_transit(&self) -> bool {
+        self.inner.store.is_encrypted_in_transit()
     }
 
     /// All objects of a folder (with or without trailing slash), sorted by name; twins such as `a/bc` for `a/b` are not in it. The

@@ -79,6 +79,10 @@ pub enum Replace {
 pub trait ObjectStore: Send + Sync {
     /// Kind and place, without secrets: `s3://bucket`, `local:/srv/store`.
     fn describe(&self) -> String;
+    /// Whether nobody on the way can read what is transferred. Sealed packages need not care; anything else must not travel otherwise.
+    fn is_encrypted_in_transit(&self) -> bool {
+        true
+    }
     /// Objects whose name starts with `prefix`, all pages, sorted by name.
     fn list<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Vec<ObjectInfo>>;
     /// Size and version of one object.
