@@ -174,7 +174,9 @@ impl Searcher {
         let mut needles: Vec<(&str, Sort, Tag)> = harvest
             .needles
             .iter()
-            .filter(|(text, (sort, _))| !(harvest.made.contains(*text) || *sort == Sort::Text && harvest.kept.contains(&text.to_lowercase())))
+            .filter(|(text, (sort, _))| {
+                !(harvest.made.contains(*text) || *sort == Sort::Text && harvest.kept.contains(&text.to_lowercase()))
+            })
             .map(|(text, (sort, tag))| (text.as_str(), *sort, *tag))
             .collect();
         needles.sort_unstable();
@@ -193,7 +195,8 @@ impl Searcher {
         }
         let automaton = AhoCorasick::builder().ascii_case_insensitive(true).match_kind(MatchKind::Standard).build(&bytes);
         bytes.iter_mut().for_each(Zeroize::zeroize);
-        let automaton = automaton.map_err(|_| Error::new(Kind::LimitExceeded, "too many identifiers to search for").at(crate::Stage::Deidentification))?;
+        let automaton = automaton
+            .map_err(|_| Error::new(Kind::LimitExceeded, "too many identifiers to search for").at(crate::Stage::Deidentification))?;
         Ok(Searcher { automaton: Some(automaton), patterns })
     }
 

@@ -29,7 +29,9 @@ pub(crate) fn clean(text: &str, refused: &HashSet<String>) -> Option<String> {
 
 /// Words: runs of letters and digits, with a decimal point between digits.
 fn words(text: &str) -> impl Iterator<Item = &str> {
-    text.split(|letter: char| !(letter.is_alphanumeric() || letter == '.')).map(|word| word.trim_matches('.')).filter(|word| !word.is_empty())
+    text.split(|letter: char| !(letter.is_alphanumeric() || letter == '.'))
+        .map(|word| word.trim_matches('.'))
+        .filter(|word| !word.is_empty())
 }
 
 /// `T1`, `T2w`, `b1000`, `3D`, `1.5mm`: a letter of MR physics with a number, or a number with a unit.

@@ -260,6 +260,7 @@ impl Run<'_> {
             vec![
                 ("profile", Value::Text("basic".to_owned())),
                 ("options", Value::Text(self.settings.deid.options.join(","))),
+                ("burned_in_allowed", Value::Flag(self.settings.deid.burned_in == deid::BurnedIn::Accept)),
                 ("removed", integer(report.removed)),
                 ("emptied", integer(report.emptied)),
                 ("replaced", integer(report.replaced)),
