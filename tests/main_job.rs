@@ -45,10 +45,7 @@ fn a_sealed_study_comes_out_as_the_volume_that_went_in() {
     assert_eq!(geometry.dims, [study::COLUMNS, study::ROWS, study::SLICES]);
     assert_eq!(geometry.spacing_mm, [1.25, 1.5, 2.5]);
     // PS3.3 C.7.6.2.1.1: first voxel at (-12, -10, -15), columns along x, rows along y, slices along z.
-    assert_eq!(
-        geometry.affine_lps,
-        [[1.25, 0.0, 0.0, -12.0], [0.0, 1.5, 0.0, -10.0], [0.0, 0.0, 2.5, -15.0], [0.0, 0.0, 0.0, 1.0]]
-    );
+    assert_eq!(geometry.affine_lps, [[1.25, 0.0, 0.0, -12.0], [0.0, 1.5, 0.0, -10.0], [0.0, 0.0, 2.5, -15.0], [0.0, 0.0, 0.0, 1.0]]);
     assert_eq!(result.volume().voxels(), expected_volume());
     assert_eq!(result.operations(), ["load", "anonymize"]);
     assert_eq!(result.cancer_probability(), None);
@@ -80,11 +77,9 @@ fn the_guides_files_are_written_and_nothing_else() {
     let mut request = request("one", "load,preprocess");
     request.set("output_path", site.path("out/deep").to_str().unwrap()).unwrap();
     let result = site.pipeline().process_study(&request).unwrap();
-    let names: Vec<String> =
-        files(&site.path("out")).iter().map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect();
+    let names: Vec<String> = files(&site.path("out")).iter().map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect();
     assert_eq!(names, ["STUDY-1_preprocessed.npy", "STUDY-1_preview.png", "STUDY-1_summary.json"]);
-    let summary: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(site.path("out/deep/STUDY-1_summary.json")).unwrap()).unwrap();
+    let summary: serde_json::Value = serde_json::from_slice(&std::fs::read(site.path("out/deep/STUDY-1_summary.json")).unwrap()).unwrap();
     assert_eq!(summary["study_id"], "STUDY-1");
     assert_eq!(summary["operations_performed"], serde_json::json!(["load", "anonymize", "preprocess"]));
     assert!(summary.get("cancer_probability").is_none(), "an operation that did not run leaves no value");

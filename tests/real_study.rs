@@ -45,7 +45,9 @@ fn run(program: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Hash
 
 fn write_config(site: &Site, path: &Path, more: &[(&str, &str)]) {
     let mut json = serde_json::Map::new();
-    for key in ["cloud.provider", "cloud.bucket", "user_id", "workspace", "key_store_path", "encryption_key_path", "audit_log_path", "device"] {
+    for key in
+        ["cloud.provider", "cloud.bucket", "user_id", "workspace", "key_store_path", "encryption_key_path", "audit_log_path", "device"]
+    {
         json.insert(key.to_owned(), site.config.get(key).unwrap().unwrap().into());
     }
     for (key, value) in more {
@@ -137,8 +139,7 @@ fn a_real_model_segments_the_real_study_by_its_contract() {
     write_config(&site, &config, &[("segment_model_path", model.to_str().unwrap())]);
     let output = site.path("results");
     let operations = "load,anonymize,preprocess,segment";
-    let arguments =
-        [config.to_str().unwrap(), "studies/real", operations, output.to_str().unwrap(), "-", mask.to_str().unwrap()];
+    let arguments = [config.to_str().unwrap(), "studies/real", operations, output.to_str().unwrap(), "-", mask.to_str().unwrap()];
     let report = run(&program, &arguments, &[("ORT_DYLIB_PATH", runtime.to_str().unwrap())]);
     assert_eq!(report["status"], "SMP_OK");
     assert_eq!(report["operations"], operations);
@@ -150,7 +151,13 @@ fn a_real_model_segments_the_real_study_by_its_contract() {
     let names: Vec<String> = files(&output).iter().map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect();
     assert_eq!(
         names,
-        ["STUDY-1_preprocessed.npy", "STUDY-1_preview.png", "STUDY-1_segmentation.nii.gz", "STUDY-1_segmentation.npy", "STUDY-1_summary.json"]
+        [
+            "STUDY-1_preprocessed.npy",
+            "STUDY-1_preview.png",
+            "STUDY-1_segmentation.nii.gz",
+            "STUDY-1_segmentation.npy",
+            "STUDY-1_summary.json"
+        ]
     );
 }
 

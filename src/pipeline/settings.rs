@@ -111,7 +111,29 @@ fn dicom_limits(config: &Config) -> Result<dicom::Limits> {
 }
 
 fn deid_options(config: &Config) -> Result<deid::Options> {
-    Ok(deid::Options { options: config.list("deid.options")?, ..deid::Options::default() })
+    let invalid = |detail, hint| Err(Error::new(Kind::ConfigInvalidValue, detail).with_hint(hint));
+    let profile = config.text("deid.profile").unwrap_or_default();
+    if !profile.is_empty() && profile != "basic" {
+        return invalid("deid.profile has an unknown value", "valid profiles: basic; deid.options adds to it");
+    }
+    let shift = config.text("deid.date_shift").unwrap_or_default();
+    let date_shift = match shift.trim() {
+        "" | "patient" => deid::DateShift::Patient,
+        weeks => match weeks.strip_suffix("weeks").unwrap_or(weeks).trim().parse::<u16>() {
+            Ok(weeks) if weeks > 0 => deid::DateShift::Weeks(weeks),
+            _ => return invalid("deid.date_shift has an unknown value", "patient, or a number of weeks such as 104"),
+        },
+    };
+    let burned_in = config.text("deid.burned_in").unwrap_or_default();
+    let burned_in = match burned_in.trim() {
+        "" | "quarantine" => deid::BurnedIn::Quarantine,
+        "allow" => deid::BurnedIn::Accept,
+        "blackout" => return Err(Error::new(Kind::Unsupported, "deid.burned_in = blackout")),
+        _ => return invalid("deid.burned_in has an unknown value", "quarantine, or allow once somebody has looked at the pixels"),
+    };
+    let options = deid::Options { options: config.list("deid.options")?, date_shift, burned_in };
+    options.check()?;
+    Ok(options)
 }
 
 fn recipe(config: &Config) -> Result<imaging::Recipe> {

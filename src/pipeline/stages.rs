@@ -192,7 +192,7 @@ impl Run<'_> {
     fn fetch_sealed(&mut self, remote_path: &str, loader: &mut Loader) -> Result<PackageFacts> {
         let client = self.inner.client()?;
         self.spool = self.inner.workspace.lease(&client.describe(), remote_path)?;
-        let client = client.with_spool(self.spool.as_ref().map(|spool| spool.folder().to_path_buf()));
+        let client = client.with_spool(self.spool.as_ref().map(|spool| spool.folder().to_path_buf()))?;
         let settings = &self.settings;
         let package =
             package::open(&client, remote_path, &self.inner.keys, &settings.trusted_senders, &settings.package_limits, self.control)?;
@@ -260,6 +260,7 @@ impl Run<'_> {
             vec![
                 ("profile", Value::Text("basic".to_owned())),
                 ("options", Value::Text(self.settings.deid.options.join(","))),
+                ("burned_in_allowed", Value::Flag(self.settings.deid.burned_in == deid::BurnedIn::Accept)),
                 ("removed", integer(report.removed)),
                 ("emptied", integer(report.emptied)),
                 ("replaced", integer(report.replaced)),

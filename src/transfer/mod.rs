@@ -1,12 +1,56 @@
 //! Object stores behind one trait, and the blocking client that the rest of the crate uses.
-use crate::control::Control;
-use crate::error::{Error, Kind, Result};
+//!
+//! A store knows five things: list, head, read a range, upload, delete. Everything that makes a transfer dependable is written once,
+//! in [`Client`]: ranges in parallel, retries with growing pauses, time limits, resuming from the spool, cancelling, checking each
+//! range before anybody sees it. What is fetched is ciphertext; nothing in this module can decrypt it, and the spool on disk holds
+//! only what the store held.
+//!
+//! Names of objects may name a patient (people choose them), so no error of this module quotes one.
+//!
+//! ```
+//! use smp::control::Control;
+//! use smp::transfer::{Client, ClientSettings, Replace, StoreSettings};
+//!
+//! let folder = std::env::temp_dir().join(format!("smp-example-{}", std::process::id()));
+//! std::fs::create_dir_all(&folder).unwrap();
+//! let store = StoreSettings { bucket: folder.to_string_lossy().into_owned(), ..StoreSettings::default() };
+//! let client = Client::open(&store, ClientSettings::default())?;
+//! let mut upload = client.upload("study/pack", Replace::Never)?;
+//! upload.write(b"ciphertext".to_vec())?;
+//! upload.finish()?;
+//! assert_eq!(client.read_small("study/pack", 1024, &Control::new())?, b"ciphertext");
+//! # std::fs::remove_dir_all(&folder).unwrap();
+//! # Ok::<(), smp::Error>(())
+//! ```
+
+mod attempt;
+mod client;
+mod fetch;
+mod local;
+mod runtime;
+mod s3;
+mod spool;
+
 use std::future::Future;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use attempt::Attempt;
+pub use client::{BlockingUpload, Client};
+
+use crate::error::{Error, Kind, Result};
+
+/// Providers that this build can talk to.
+pub const PROVIDERS: &[&str] = &["local", "s3"];
+
+/// Providers that configurations may name but that this build leaves out.
+const PROVIDERS_ELSEWHERE: &[&str] = &["google_drive", "dropbox", "gcs", "azure", "onedrive"];
+
+/// Objects in one listing. A study has thousands at most; a listing past this is a mistaken path or a hostile server.
+const LISTED_OBJECTS: usize = 1_000_000;
 
 /// A boxed future, so that the trait below is dyn-compatible.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
@@ -21,6 +65,7 @@ pub struct ObjectInfo {
     /// ETag, generation or (local) inode+mtime+size: changes when the object does.
     pub version: String,
 }
+
 /// When an upload may replace an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replace {
@@ -29,10 +74,15 @@ pub enum Replace {
     /// An existing object is replaced.
     Allowed,
 }
-/// An object store.
+
+/// An object store. Its futures run on the client's tokio runtime; they report progress through [`Attempt::current`] and do not retry.
 pub trait ObjectStore: Send + Sync {
     /// Kind and place, without secrets: `s3://bucket`, `local:/srv/store`.
     fn describe(&self) -> String;
+    /// Whether nobody on the way can read what is transferred. Sealed packages need not care; anything else must not travel otherwise.
+    fn is_encrypted_in_transit(&self) -> bool {
+        true
+    }
     /// Objects whose name starts with `prefix`, all pages, sorted by name.
     fn list<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Vec<ObjectInfo>>;
     /// Size and version of one object.
@@ -44,6 +94,7 @@ pub trait ObjectStore: Send + Sync {
     /// Removes an object; absent is not an error.
     fn delete<'a>(&'a self, name: &'a str) -> BoxFuture<'a, ()>;
 }
+
 /// An upload in progress.
 pub trait Upload: Send {
     /// Appends bytes (any size; the store cuts its own parts).
@@ -53,12 +104,13 @@ pub trait Upload: Send {
     /// Drops the object.
     fn abort(self: Box<Self>) -> BoxFuture<'static, ()>;
 }
+
 /// Which store, from the `cloud.*` section. The pipeline fills it from the configuration.
 #[derive(Clone, Default)]
 pub struct StoreSettings {
     /// `local` or `s3` (others follow); empty = local.
     pub provider: String,
-    /// Bucket; for `local` the root folder.
+    /// Bucket; for `local` the root folder (empty = the current folder).
     pub bucket: String,
     /// Region.
     pub region: Option<String>,
@@ -73,6 +125,7 @@ pub struct StoreSettings {
     /// Proxy URL.
     pub proxy: Option<String>,
 }
+
 /// How the client behaves.
 #[derive(Clone)]
 pub struct ClientSettings {
@@ -87,9 +140,14 @@ pub struct ClientSettings {
     /// Folder for the ciphertext spool; `None` = no spool.
     pub spool: Option<PathBuf>,
 }
-/// Blocking client over a store; owns (a share of) the network runtime. Cheap to clone.
-#[derive(Clone)]
-pub struct Client {}
+
+impl Default for ClientSettings {
+    /// The defaults of `transfer.*`, without a spool.
+    fn default() -> ClientSettings {
+        ClientSettings { parallel: 8, timeout: Duration::from_secs(30), retries: 5, max_bytes: 64 << 30, spool: None }
+    }
+}
+
 /// One object to fetch in ranges.
 pub struct FetchPlan<'a> {
     /// Name in the store.
@@ -101,68 +159,58 @@ pub struct FetchPlan<'a> {
     /// Key of the object in the spool (unguessable, for example package id + object name); `None` = not spooled.
     pub spool_key: Option<&'a str>,
 }
-fn stub<T>() -> Result<T> {
-    Err(Error::new(Kind::Unsupported, "stub"))
-}
-impl Client {
-    /// Opens the configured store.
-    pub fn open(_store: &StoreSettings, _settings: ClientSettings) -> Result<Client> {
-        stub()
-    }
-    /// A client over a store made elsewhere (tests, plug-ins).
-    pub fn over(_store: Arc<dyn ObjectStore>, _settings: ClientSettings) -> Result<Client> {
-        stub()
-    }
-    /// See [`ObjectStore::describe`].
-    pub fn describe(&self) -> String {
-        String::new()
-    }
-    /// All objects of a folder (with or without trailing slash); twins such as `a/bc` for `a/b` are not in it.
-    pub fn list(&self, _folder: &str, _control: &Control) -> Result<Vec<ObjectInfo>> {
-        stub()
-    }
-    /// Size and version.
-    pub fn head(&self, _name: &str, _control: &Control) -> Result<ObjectInfo> {
-        stub()
-    }
-    /// A whole small object of at most `limit` bytes.
-    pub fn read_small(&self, _name: &str, _limit: u64, _control: &Control) -> Result<Vec<u8>> {
-        stub()
-    }
-    /// Fetches ranges in parallel with retries. Each is checked by `verify` (range index, bytes) before it is spooled or delivered; a
-    /// range that fails the check is fetched again once, then the error of `verify` is returned. `deliver` gets the ranges in plan order, on the
-    /// calling thread. Ranges found valid in the spool are not fetched again.
-    pub fn fetch(
-        &self,
-        _plan: &FetchPlan<'_>,
-        _verify: &(dyn Fn(usize, &[u8]) -> Result<()> + Sync),
-        _deliver: &mut dyn FnMut(usize, Vec<u8>) -> Result<()>,
-        _control: &Control,
-    ) -> Result<()> {
-        stub()
-    }
-    /// Starts a blocking upload.
-    pub fn upload(&self, _name: &str, _replace: Replace) -> Result<BlockingUpload> {
-        stub()
-    }
-    /// Removes an object.
-    pub fn delete(&self, _name: &str) -> Result<()> {
-        stub()
-    }
-    /// Folder of the spool.
-    pub fn spool(&self) -> Option<&Path> {
-        None
+
+/// Opens the store that the settings name.
+fn open_store(store: &StoreSettings, client: &ClientSettings) -> Result<Arc<dyn ObjectStore>> {
+    match store.provider.as_str() {
+        "" | "local" => {
+            refuse_unused(store, "local")?;
+            Ok(Arc::new(local::LocalStore::open(&store.bucket)?))
+        }
+        "s3" => Ok(Arc::new(s3::S3Store::open(store, client)?)),
+        other if PROVIDERS_ELSEWHERE.contains(&other) => {
+            Err(Error::new(Kind::Unsupported, format!("provider {other} is not in this build")).at(crate::error::Stage::Transfer))
+        }
+        _ => Err(Error::new(
+            Kind::ConfigInvalidValue,
+            format!("cloud.provider must be one of {}, {}", PROVIDERS.join(", "), PROVIDERS_ELSEWHERE.join(", ")),
+        )),
     }
 }
-/// An upload driven from ordinary threads. Dropping it unfinished aborts it.
-pub struct BlockingUpload {}
-impl BlockingUpload {
-    /// Appends bytes.
-    pub fn write(&mut self, _bytes: Vec<u8>) -> Result<()> {
-        stub()
+
+/// A setting that the provider has no use for is an error: its owner believes that it does something.
+fn refuse_unused(store: &StoreSettings, provider: &str) -> Result<()> {
+    let unused = [("cloud.endpoint", store.endpoint.is_some()), ("cloud.proxy", store.proxy.is_some())];
+    match unused.iter().find(|(_, present)| *present) {
+        Some((key, _)) => Err(Error::new(Kind::ConfigInvalidValue, format!("{key} means nothing to provider {provider}"))),
+        None => Ok(()),
     }
-    /// Publishes the object.
-    pub fn finish(self) -> Result<ObjectInfo> {
-        stub()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind_of(provider: &str) -> (Kind, String) {
+        let settings = StoreSettings { provider: provider.into(), ..StoreSettings::default() };
+        let error = Client::open(&settings, ClientSettings::default()).err().expect("must fail");
+        (error.kind(), error.detail().to_owned())
+    }
+
+    #[test]
+    fn an_unknown_provider_is_answered_with_the_known_ones() {
+        let (kind, detail) = kind_of("s4");
+        assert_eq!(kind, Kind::ConfigInvalidValue);
+        for provider in ["local", "s3", "google_drive", "dropbox", "gcs", "azure", "onedrive"] {
+            assert!(detail.contains(provider), "{detail}");
+        }
+        assert!(!detail.contains("s4"), "a mistyped value may be a secret in the wrong place");
+    }
+
+    #[test]
+    fn a_provider_left_out_of_the_build_says_so() {
+        for provider in PROVIDERS_ELSEWHERE {
+            assert_eq!(kind_of(provider), (Kind::Unsupported, format!("provider {provider} is not in this build")));
+        }
     }
 }

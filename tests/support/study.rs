@@ -34,7 +34,9 @@ pub fn write_with(folder: &Path, change: impl Fn(usize, &mut InMemDicomObject)) 
         let mut dataset = dataset(slice);
         change(slice, &mut dataset);
         let object = dataset
-            .with_meta(FileMetaTableBuilder::new().transfer_syntax("1.2.840.10008.1.2.1").media_storage_sop_class_uid("1.2.840.10008.5.1.4.1.1.4"))
+            .with_meta(
+                FileMetaTableBuilder::new().transfer_syntax("1.2.840.10008.1.2.1").media_storage_sop_class_uid("1.2.840.10008.5.1.4.1.1.4"),
+            )
             .unwrap();
         object.write_to_file(folder.join(format!("{:04x}", (slice * 7 + 3) % SLICES + 100))).unwrap();
     }
