@@ -69,7 +69,10 @@ static void sealed_and_opened(const char *folder)
     CHECK_STATUS(smp_seal_study(site.config, site.hospital, site.hospital_id, " , ", source, "incoming/b"), SMP_ERR_INVALID_ARGUMENT);
     check_mkdir(check_path(folder, "empty"));
     CHECK_STATUS(smp_seal_study(site.config, site.hospital, site.hospital_id, site.researcher_id, check_path(folder, "empty"), "incoming/b"), SMP_ERR_NOTHING_TO_SEAL);
-    CHECK_NULL(smp_verify_package(site.config, site.researcher, "incoming/b"), SMP_ERR_NOT_SEALED);
+    CHECK_NULL(smp_verify_package(site.config, site.researcher, "incoming/b"), SMP_ERR_OBJECT_NOT_FOUND);
+    check_mkdir(check_path(folder, "store/bare"));
+    check_write(check_path(folder, "store/bare/one"), "first file", 10);
+    CHECK_NULL(smp_verify_package(site.config, site.researcher, "bare"), SMP_ERR_NOT_SEALED);
 
     /* One flipped bit in what the store keeps. */
     pack = find_file(check_path(folder, "store/incoming/a"), ".smpp");

@@ -16,7 +16,7 @@ static void from_seal_to_cleanup(const char *folder)
 {
     struct site site = site_open(folder);
     smp_pipeline *pipeline;
-    smp_request *request, *missing;
+    smp_request *request, *missing, *bare;
     smp_result *result;
     const char *summary, *results = check_path(folder, "results/deep");
     int64_t entries, columns = 0, rows = 0, slices = 0;
@@ -45,9 +45,17 @@ static void from_seal_to_cleanup(const char *folder)
 
     /* What cannot be done says why, and leaves nothing. */
     missing = load_request("incoming/nothing-here", "RESEARCH-002");
-    CHECK_NULL(smp_pipeline_process_study(pipeline, missing), SMP_ERR_NOT_SEALED);
+    CHECK_NULL(smp_pipeline_process_study(pipeline, missing), SMP_ERR_OBJECT_NOT_FOUND);
     CHECK_STATUS(smp_request_set(missing, "operations", "load,segment"), SMP_OK);
     CHECK_NULL(smp_pipeline_process_study(pipeline, missing), SMP_ERR_MODEL_MISSING);
+    study_write(check_path(folder, "store/bare"));
+    bare = load_request("bare", "RESEARCH-003");
+    CHECK_NULL(smp_pipeline_process_study(pipeline, bare), SMP_ERR_NOT_SEALED);
+    CHECK_STATUS(smp_request_set(bare, "download_mode", "standard"), SMP_OK); /* asked for explicitly */
+    result = smp_pipeline_process_study(pipeline, bare);
+    CHECK(result != NULL);
+    smp_result_free(result);
+    smp_request_free(bare);
     CHECK_STATUS(smp_pipeline_register_model(pipeline, "guess", "x.onnx"), SMP_ERR_INVALID_ARGUMENT);
     CHECK(strlen(smp_last_error_hint()) > 0);
     smp_request_free(missing);
@@ -119,6 +127,7 @@ static void from_memory_in_threads(const char *folder)
     smp_request_free(request);
     for (i = 0; i < 4; i++) {
         CHECK(work[i].result != NULL);
+        if (work[i].result == NULL) continue;
         CHECK_STATUS(smp_result_copy_volume(work[i].result, voxels, STUDY_VOXELS), SMP_OK);
         CHECK(voxels[0] == (float)study_voxel(0, 0, 0) && voxels[STUDY_VOXELS - 1] == (float)study_voxel(STUDY_COLUMNS - 1, STUDY_ROWS - 1, STUDY_SLICES - 1));
         smp_result_free(work[i].result);

@@ -195,7 +195,7 @@ int main(int argc, char **argv)
         files(result, argv[1]);
         CHECK_NAN(smp_result_stage_seconds(result, NULL), SMP_ERR_NULL_ARGUMENT);
         smp_result_free(result);
+        dead_handles(result);
     }
-    dead_handles(result);
     return check_end(argv[0]);
 }
