@@ -69,8 +69,16 @@ fn pattern(length: usize) -> Vec<u8> {
 fn fetch(client: &Client, name: &str, version: &str, ranges: &[std::ops::Range<u64>]) -> smp::Result<Vec<u8>> {
     let plan = FetchPlan { name, version, ranges, spool_key: None };
     let mut all = Vec::new();
-    client.fetch(&plan, &|_, _| Ok(()), &mut |_, bytes| Ok(all.extend(bytes)), &Control::new())?;
+    let mut deliver = |_, bytes: Vec<u8>| {
+        all.extend(bytes);
+        Ok(())
+    };
+    client.fetch(&plan, &|_, _| Ok(()), &mut deliver, &Control::new())?;
     Ok(all)
+}
+
+fn fetch_one(client: &Client, name: &str, version: &str, range: std::ops::Range<u64>) -> smp::Result<Vec<u8>> {
+    fetch(client, name, version, std::slice::from_ref(&range))
 }
 
 #[test]
@@ -190,16 +198,16 @@ fn a_changed_object_is_noticed() {
     let (before, listed) =
         (client.head("x", &Control::new()).unwrap().version, client.list("", &Control::new()).unwrap().remove(0).version);
     for version in [&before, &listed] {
-        assert_eq!(fetch(&client, "x", version, &[2..5]).unwrap(), b"234");
+        assert_eq!(fetch_one(&client, "x", version, 2..5).unwrap(), b"234");
     }
     let mut replacing = client.upload("x", Replace::Allowed).unwrap();
     replacing.write(b"9876543210!".to_vec()).unwrap();
     replacing.finish().unwrap();
     for version in [&before, &listed] {
-        assert_eq!(fetch(&client, "x", version, &[2..5]).unwrap_err().kind(), Kind::ObjectChanged);
+        assert_eq!(fetch_one(&client, "x", version, 2..5).unwrap_err().kind(), Kind::ObjectChanged);
     }
     let now = client.head("x", &Control::new()).unwrap().version;
-    assert_eq!(fetch(&client, "x", &now, &[2..12]).unwrap_err().kind(), Kind::ObjectChanged, "the range ends past the object");
+    assert_eq!(fetch_one(&client, "x", &now, 2..12).unwrap_err().kind(), Kind::ObjectChanged, "the range ends past the object");
 }
 
 #[test]
@@ -347,7 +355,7 @@ fn a_read_is_tried_again_until_the_whole_range_came() {
     let (endpoint, server) = scripted(vec![cut, whole_object, busy, code("500 Oops", "InternalError"), range_of(9, "abcd")]);
     let store = StoreSettings { endpoint: Some(endpoint), ..bench.store() };
     let client = Client::open(&store, ClientSettings { retries: 4, ..settings() }).unwrap();
-    assert_eq!(fetch(&client, "x", "v", &[0..4]).unwrap(), b"abcd");
+    assert_eq!(fetch_one(&client, "x", "v", 0..4).unwrap(), b"abcd");
     for head in server.join().unwrap() {
         assert!(head.contains("range: bytes=0-3") && head.contains("if-match: \"v\""), "{head}");
     }
@@ -359,7 +367,7 @@ fn a_server_that_ignores_conditions_does_not_deceive_us() {
     let other = range_of(9, "abcd").replace("\"v\"", "\"w\"");
     let (endpoint, _server) = scripted(vec![other]);
     let client = Client::open(&StoreSettings { endpoint: Some(endpoint), ..bench.store() }, settings()).unwrap();
-    assert_eq!(fetch(&client, "x", "v", &[0..4]).unwrap_err().kind(), Kind::ObjectChanged);
+    assert_eq!(fetch_one(&client, "x", "v", 0..4).unwrap_err().kind(), Kind::ObjectChanged);
 }
 
 #[test]

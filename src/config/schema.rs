@@ -113,7 +113,7 @@ pub static KEYS: &[Key] = &[
     key("segment_model_path", Type::Path, "", Any, "Segmentation model (ONNX) with its contract beside it."),
     key("device", Type::Text, "auto", Device, "Where models run; only auto falls back to the processor."),
     key("auto_anonymize", Type::Flag, "true", Any, "De-identify every study before anything else; false is recorded in result and audit log."),
-    key("auto_cleanup", Type::Flag, "false", Any, "Erase the workspace when the pipeline is closed."),
+    key("auto_cleanup", Type::Flag, "false", Any, "Erase the ciphertext in the workspace after each study."),
     key("threshold", Type::Real, "0.5", Between(0.0, 1.0), "Probability from which a prediction is positive."),
     key("uncertain_band", Type::Real, "0", Between(0.0, 1.0), "Distance from threshold within which a prediction is called uncertain."),
     key("high_risk_threshold", Type::Real, "0.7", Between(0.0, 1.0), "Probability above which a study counts as high risk in batch summaries."),
