@@ -59,12 +59,9 @@ pub(super) fn wrap(password: &[u8], plain: &[u8], stretch: Stretch) -> Result<Ve
     let kdf = match stretch {
         Stretch::Passphrase => scrypt(1 << 17),
         Stretch::Random => scrypt(1 << 10),
-        Stretch::Export => Kdf::Pbkdf2(Pbkdf2Params {
-            salt,
-            iteration_count: EXPORT_ROUNDS,
-            key_length: None,
-            prf: Pbkdf2Prf::HmacWithSha384,
-        }),
+        Stretch::Export => {
+            Kdf::Pbkdf2(Pbkdf2Params { salt, iteration_count: EXPORT_ROUNDS, key_length: None, prf: Pbkdf2Prf::HmacWithSha384 })
+        }
     };
     let parameters = Parameters { kdf, encryption: EncryptionScheme::Aes256Cbc { iv } };
     let encrypted = parameters.encrypt(password, plain).map_err(|_| defect())?;

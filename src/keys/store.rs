@@ -111,9 +111,7 @@ fn create(directory: &Path, unlock: &Unlock) -> Result<StoreSecrets> {
     let mut master = Secret::new([0u8; SECRET]);
     rest::fill_random(master.expose_mut())?;
     let (der, unlock) = match unlock {
-        Unlock::Passphrase(passphrase) => {
-            (rest::wrap(passphrase.expose().as_bytes(), master.expose(), Stretch::Passphrase)?, "passphrase")
-        }
+        Unlock::Passphrase(passphrase) => (rest::wrap(passphrase.expose().as_bytes(), master.expose(), Stretch::Passphrase)?, "passphrase"),
         Unlock::KeyFile(path) => {
             let password = match key_file_password(path)? {
                 Some(password) => password,
@@ -141,8 +139,8 @@ fn unlock_existing(directory: &Path, unlock: &Unlock) -> Result<StoreSecrets> {
         (Unlock::Passphrase(passphrase), "passphrase") => rest::unwrap(passphrase.expose().as_bytes(), &der),
         (Unlock::KeyFile(path), "key file") => {
             // A missing key file is never made anew here: a new one could not open this store.
-            let password = key_file_password(path)?
-                .ok_or_else(|| Error::new(Kind::KeyStoreUnavailable, "the key file of the store is missing"))?;
+            let password =
+                key_file_password(path)?.ok_or_else(|| Error::new(Kind::KeyStoreUnavailable, "the key file of the store is missing"))?;
             rest::unwrap(password.expose(), &der)
         }
         (_, "passphrase") => return Err(wrong("the store is locked by a passphrase, a key file was given")),
