@@ -193,4 +193,3 @@ pub(super) fn open_message(key: &[u8], context: &[u8], mut sealed: Zeroizing<Vec
     plain_pieces(body).for_each(|piece| plain.extend_from_slice(piece));
     Ok(plain)
 }
-

@@ -246,8 +246,7 @@ mod tests {
 
     fn sample() -> Header {
         let object = |byte: u8| ObjectRef { root: [byte; 32], name: [byte; 16], size: chunked::sealed_len(1000) };
-        let recipient =
-            |byte: u8| Recipient { wrapped: [byte; WRAPPED], encapsulated: [byte; ENCAPSULATED], digest: [byte; 32] };
+        let recipient = |byte: u8| Recipient { wrapped: [byte; WRAPPED], encapsulated: [byte; ENCAPSULATED], digest: [byte; 32] };
         Header {
             created: "2024-02-29T23:59:59Z".to_owned(),
             manifest: object(1),
@@ -286,7 +285,15 @@ mod tests {
             "smp-package/v1\n{{\"created\":\"2024-02-29T23:59:59Z\",\"manifest\":{{\"mth\":\"{}\",\"name\":\"{}\",\"size\":1072}},\
              \"packs\":[{{\"mth\":\"{}\",\"name\":\"{}\",\"size\":1072}}],\"pkg\":\"{}\",\"purpose\":\"test\",\
              \"recipients\":[{{\"ct\":\"{}\",\"enc\":\"{}\",\"kid\":\"{}\"}}],\"sender\":\"{}\",\"v\":1}}\n",
-            b64(1, 32), h("01", 16), b64(3, 32), h("03", 16), h("09", 16), b64(4, 48), b64(4, 97), h("04", 32), h("07", 32)
+            b64(1, 32),
+            h("01", 16),
+            b64(3, 32),
+            h("03", 16),
+            h("09", 16),
+            b64(4, 48),
+            b64(4, 97),
+            h("04", 32),
+            h("07", 32)
         );
         assert_eq!(header.message().unwrap(), expected);
     }

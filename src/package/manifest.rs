@@ -13,12 +13,12 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::Limits;
 use super::chunked;
 use super::header::{Header, fixed_base64, fixed_hex};
 use super::pad::{MANIFEST_UNIT, manifest_len};
 use super::paths::Taken;
 use super::tree::{self, Hash};
-use super::Limits;
 use crate::error::{Error, Kind, Result, Stage};
 use crate::keys::hex;
 
@@ -241,7 +241,8 @@ mod tests {
 
     #[test]
     fn a_manifest_reads_back_as_it_was_written() {
-        let files = || vec![entry(0, 0, 10, "a \"quoted\" name"), entry(0, 10, 0, "empty"), entry(0, 500, 500, "später/b"), entry(1, 0, 500, "c")];
+        let files =
+            || vec![entry(0, 0, 10, "a \"quoted\" name"), entry(0, 10, 0, "empty"), entry(0, 500, 500, "später/b"), entry(1, 0, 500, "c")];
         let plain = manifest(files()).write().unwrap();
         assert_eq!(plain.len(), 65_536);
         let read = Manifest::parse(&plain, &header(), &Limits::default()).unwrap();

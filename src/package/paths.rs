@@ -91,13 +91,42 @@ mod tests {
         let long = "x".repeat(256);
         let deep = "abc/".repeat(256) + "d";
         for bad in [
-            "", "/", "/etc/passwd", "a//b", "a/", ".", "..", "a/../b", "./a", "a/.", "a\\b", "C:x", "a:b", "a\0b", "a\nb", "a\u{7f}", "a\u{85}",
-            "e\u{301}", "CON", "con", "a/NUL", "aux.dcm", "Com1", "lpt9.x.y", "COM¹.txt", "CONIN$", "con .txt", &long, &deep,
+            "",
+            "/",
+            "/etc/passwd",
+            "a//b",
+            "a/",
+            ".",
+            "..",
+            "a/../b",
+            "./a",
+            "a/.",
+            "a\\b",
+            "C:x",
+            "a:b",
+            "a\0b",
+            "a\nb",
+            "a\u{7f}",
+            "a\u{85}",
+            "e\u{301}",
+            "CON",
+            "con",
+            "a/NUL",
+            "aux.dcm",
+            "Com1",
+            "lpt9.x.y",
+            "COM¹.txt",
+            "CONIN$",
+            "con .txt",
+            &long,
+            &deep,
         ] {
             assert!(objection(bad).is_some(), "{bad:?}");
         }
         let longest = format!("{}/{}", "y".repeat(255), "z".repeat(255));
-        for good in ["IM0001", "DICOM/ser 1/im.dcm", "\u{e9}", "...", "a..b", ".hidden", "CONTROL", "com", "com10", "console.dcm", "名前", &longest] {
+        for good in
+            ["IM0001", "DICOM/ser 1/im.dcm", "\u{e9}", "...", "a..b", ".hidden", "CONTROL", "com", "com10", "console.dcm", "名前", &longest]
+        {
             assert_eq!(objection(good), None, "{good:?}");
         }
         assert_eq!(objection(&"abc/".repeat(256)[..1024]), Some("a component is empty"));

@@ -253,18 +253,30 @@ mod tests {
     #[test]
     fn files_come_out_whole_and_in_order() {
         let plain: Vec<u8> = (0..3 * CHUNK + 100).map(|at| (at * 7 % 256) as u8).collect();
-        let places = [(0, 0), (0, 5), (5, 0), (5, CHUNK), (CHUNK + 5, 2), (2 * CHUNK, CHUNK), (3 * CHUNK, 0), (3 * CHUNK + 90, 10), (3 * CHUNK + 100, 0)];
+        let places = [
+            (0, 0),
+            (0, 5),
+            (5, 0),
+            (5, CHUNK),
+            (CHUNK + 5, 2),
+            (2 * CHUNK, CHUNK),
+            (3 * CHUNK, 0),
+            (3 * CHUNK + 90, 10),
+            (3 * CHUNK + 100, 0),
+        ];
         let files: Vec<FileEntry> = places.iter().map(|(offset, size)| entry(*offset as u64, &plain[*offset..offset + size])).collect();
         let mut assembler = Assembler::new(&files, 10);
         assembler.feed(0, &opened(&plain)).unwrap();
         let mut seen = Vec::new();
-        assembler.hand_out(&Control::new(), &mut |file| {
-            seen.push((file.index, file.bytes.to_vec()));
-            Ok(())
-        })
-        .unwrap();
+        assembler
+            .hand_out(&Control::new(), &mut |file| {
+                seen.push((file.index, file.bytes.to_vec()));
+                Ok(())
+            })
+            .unwrap();
         assembler.finish().unwrap();
-        let expected: Vec<_> = places.iter().enumerate().map(|(n, (offset, size))| (10 + n, plain[*offset..offset + size].to_vec())).collect();
+        let expected: Vec<_> =
+            places.iter().enumerate().map(|(n, (offset, size))| (10 + n, plain[*offset..offset + size].to_vec())).collect();
         assert!(seen == expected);
     }
 

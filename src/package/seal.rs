@@ -42,62 +42,81 @@ pub fn seal_folder(
     limits: &Limits,
     control: &Control,
 ) -> Result<PackageFacts> {
-    let refused = |why: &'static str| Error::new(Kind::InvalidArgument, why).at(Stage::Package);
-    if !header::is_purpose(purpose) {
-        return Err(refused("a purpose has at most 128 printable ASCII characters"));
-    }
-    let mut recipients = recipient_ids.iter().map(|id| keys.recipient(id)).collect::<Result<Vec<PublicPair>>>()?;
-    // The header lists each once, sorted by digest.
-    recipients.sort_by_key(PublicPair::agree_digest);
-    recipients.dedup_by_key(|keys| keys.agree_digest());
-    if recipients.is_empty() || recipients.len() > MAX_RECIPIENTS {
-        return Err(refused("1 to 64 recipients are expected"));
-    }
-    let (sender, signer) = keys.signer(sender_id)?;
+    let job = Job { client, remote: Folder::new(remote_path), folder, keys, limits, control, max_pack: MAX_PACK };
+    job.seal(sender_id, recipient_ids, purpose)
+}
 
-    let sources = source::walk(folder, limits, control)?;
-    let remote = Folder::new(remote_path);
-    let header_name = remote.object(header::OBJECT);
-    match client.head(&header_name, control) {
-        Err(error) if error.kind() == Kind::ObjectNotFound => {}
-        Err(error) => return Err(error),
-        Ok(_) => return Err(Error::new(Kind::PackageExists, "")),
+/// What does not change while a package is sealed.
+pub(super) struct Job<'a> {
+    pub(super) client: &'a Client,
+    pub(super) remote: Folder,
+    pub(super) folder: &'a Path,
+    pub(super) keys: &'a KeyStore,
+    pub(super) limits: &'a Limits,
+    pub(super) control: &'a Control,
+    /// Plaintext bytes of a pack; the format's 1 GiB, or less in tests.
+    pub(super) max_pack: u64,
+}
+
+impl Job<'_> {
+    /// See [`seal_folder`].
+    pub(super) fn seal(&self, sender_id: &str, recipient_ids: &[&str], purpose: &str) -> Result<PackageFacts> {
+        let refused = |why: &'static str| Error::new(Kind::InvalidArgument, why).at(Stage::Package);
+        if !header::is_purpose(purpose) {
+            return Err(refused("a purpose has at most 128 printable ASCII characters"));
+        }
+        let mut recipients = recipient_ids.iter().map(|id| self.keys.recipient(id)).collect::<Result<Vec<PublicPair>>>()?;
+        // The header lists each once, sorted by digest.
+        recipients.sort_by_key(PublicPair::agree_digest);
+        recipients.dedup_by_key(|keys| keys.agree_digest());
+        if recipients.is_empty() || recipients.len() > MAX_RECIPIENTS {
+            return Err(refused("1 to 64 recipients are expected"));
+        }
+        let (sender, signer) = self.keys.signer(sender_id)?;
+
+        let sources = source::walk(self.folder, self.limits, self.control)?;
+        let header_name = self.remote.object(header::OBJECT);
+        match self.client.head(&header_name, self.control) {
+            Err(error) if error.kind() == Kind::ObjectNotFound => {}
+            Err(error) => return Err(error),
+            Ok(_) => return Err(Error::new(Kind::PackageExists, "")),
+        }
+
+        let mut key = Secret::new([0u8; 32]);
+        derive::fill_random(key.expose_mut())?;
+        let package = derive::fresh_name()?;
+        let mut sealing = Sealing { job: self, package, key: &key, uploaded: Vec::new() };
+        let (packs, manifest) = sealing.packs(&sources)?;
+        let plain = manifest.write()?;
+        let (manifest_ref, _) = sealing.object(Role::Manifest, plain.len() as u64, &mut |writer| writer.write(&plain))?;
+
+        let sender_digest = sender.sign_digest();
+        let wrapped = recipients.iter().map(|recipient| wrap_for(recipient, &key, &package, &sender_digest)).collect::<Result<_>>()?;
+        let header = Header {
+            created: header::now()?,
+            manifest: manifest_ref,
+            packs,
+            package,
+            purpose: purpose.to_owned(),
+            recipients: wrapped,
+            sender: sender_digest,
+        };
+        let bytes = sign(&header, &signer, self.limits)?;
+        self.control.check()?;
+        publish(self.client, &header_name, &bytes)?;
+        // From here on the package is complete and what was uploaded is part of it.
+        sealing.uploaded.clear();
+        Ok(PackageFacts {
+            id: hex(&package),
+            sender: hex(&sender_digest),
+            sender_id: sender_id.to_owned(),
+            created: header.created,
+            purpose: header.purpose,
+            files: manifest.files.len(),
+            bytes: manifest.bytes(),
+            header_sha256: hex(&Sha256::digest(&bytes)),
+        })
     }
-
-    let mut key = Secret::new([0u8; 32]);
-    derive::fill_random(key.expose_mut())?;
-    let package = derive::fresh_name()?;
-    let mut sealing = Sealing { client, remote: &remote, package, key: &key, control, uploaded: Vec::new() };
-    let (packs, manifest) = sealing.packs(&sources)?;
-    let plain = manifest.write()?;
-    let (manifest_ref, _) = sealing.object(Role::Manifest, plain.len() as u64, &mut |writer| writer.write(&plain))?;
-
-    let sender_digest = sender.sign_digest();
-    let wrapped = recipients.iter().map(|recipient| wrap_for(recipient, &key, &package, &sender_digest)).collect::<Result<_>>()?;
-    let header = Header {
-        created: header::now()?,
-        manifest: manifest_ref,
-        packs,
-        package,
-        purpose: purpose.to_owned(),
-        recipients: wrapped,
-        sender: sender_digest,
-    };
-    let bytes = sign(&header, &signer, limits)?;
-    control.check()?;
-    publish(client, &header_name, &bytes)?;
-    // From here on the package is complete and what was uploaded is part of it.
-    sealing.uploaded.clear();
-    Ok(PackageFacts {
-        id: hex(&package),
-        sender: hex(&sender_digest),
-        sender_id: sender_id.to_owned(),
-        created: header.created,
-        purpose: header.purpose,
-        files: manifest.files.len(),
-        bytes: manifest.bytes(),
-        header_sha256: hex(&Sha256::digest(&bytes)),
-    })
 }
 
 fn wrap_for(recipient: &PublicPair, key: &Secret<[u8; 32]>, package: &Name, sender: &[u8; 32]) -> Result<Recipient> {
@@ -137,18 +156,16 @@ fn publish(client: &Client, name: &str, bytes: &[u8]) -> Result<()> {
 
 /// One package on its way to the store. Dropped before its header is published, it deletes what it uploaded.
 struct Sealing<'a> {
-    client: &'a Client,
-    remote: &'a Folder,
+    job: &'a Job<'a>,
     package: Name,
     key: &'a Secret<[u8; 32]>,
-    control: &'a Control,
     uploaded: Vec<String>,
 }
 
 impl Drop for Sealing<'_> {
     fn drop(&mut self) {
         for name in &self.uploaded {
-            let _ = self.client.delete(name);
+            let _ = self.job.client.delete(name);
         }
     }
 }
@@ -157,11 +174,11 @@ impl Sealing<'_> {
     /// Seals all files into packs of at most 1 GiB; the last is padded.
     fn packs(&mut self, sources: &[Source]) -> Result<(Vec<ObjectRef>, Manifest)> {
         let total: u64 = sources.iter().map(|source| source.size).sum();
-        let plan = plan(sources);
+        let plan = plan(sources.iter().map(|source| source.size), self.job.max_pack);
         let (mut packs, mut leaves, mut files) = (Vec::new(), Vec::new(), Vec::new());
         let (mut number, mut sealed) = (0, 0);
         for (pack, count) in plan.iter().enumerate() {
-            let (first, control) = (number, self.control);
+            let (first, control) = (number, self.job.control);
             let members = sources.get(first..first + count).unwrap_or_default();
             let used: u64 = members.iter().map(|source| source.size).sum();
             let length = if pack + 1 == plan.len() { pad::padme(used) } else { used };
@@ -185,21 +202,16 @@ impl Sealing<'_> {
     }
 
     /// Seals and uploads one object of a known plaintext length.
-    fn object(
-        &mut self,
-        role: Role,
-        length: u64,
-        fill: &mut dyn FnMut(&mut Writer<'_>) -> Result<()>,
-    ) -> Result<(ObjectRef, Vec<Hash>)> {
+    fn object(&mut self, role: Role, length: u64, fill: &mut dyn FnMut(&mut Writer<'_>) -> Result<()>) -> Result<(ObjectRef, Vec<Hash>)> {
         let name = derive::fresh_name()?;
         let key = derive::object_key(self.key.expose(), &self.package, &name)?;
         let (chunks, prefix) = Chunks::begin(key.expose(), &derive::context(role, &self.package, &name))?;
         let mut object = ObjectRef { root: Hash::default(), name, size: chunked::sealed_len(length) };
-        let remote = self.remote.object(&object.file_name(role));
-        let mut upload = self.client.upload(&remote, Replace::Never)?;
+        let remote = self.job.remote.object(&object.file_name(role));
+        let mut upload = self.job.client.upload(&remote, Replace::Never)?;
         // Entered before it is finished: the answer to `finish` may get lost after the object was published.
         self.uploaded.push(remote);
-        let control = self.control;
+        let control = self.job.control;
         let mut send = |bytes| {
             control.check()?;
             upload.write(bytes)
@@ -217,20 +229,18 @@ impl Sealing<'_> {
     }
 }
 
-/// How many files go into each pack, in order, so that none passes 1 GiB.
-fn plan(sources: &[Source]) -> Vec<usize> {
-    let mut packs = vec![0];
-    let mut used = 0;
-    for source in sources {
-        if used + source.size > MAX_PACK {
-            packs.push(0);
-            used = 0;
+/// How many files go into each pack, in order, so that none passes the limit. There is always a first pack.
+fn plan(sizes: impl Iterator<Item = u64>, max_pack: u64) -> Vec<usize> {
+    let (mut packs, mut count, mut used) = (Vec::new(), 0, 0);
+    for size in sizes {
+        if count > 0 && used + size > max_pack {
+            packs.push(count);
+            (count, used) = (0, 0);
         }
-        used += source.size;
-        if let Some(count) = packs.last_mut() {
-            *count += 1;
-        }
+        count += 1;
+        used += size;
     }
+    packs.push(count);
     packs
 }
 
@@ -362,6 +372,17 @@ pub(super) mod tests {
             let opened = chunked::open_message(&[1; 32], b"context", Zeroizing::new(sealed)).unwrap();
             assert!(*opened == plain, "{length}");
         }
+    }
+
+    #[test]
+    fn files_are_packed_in_order_up_to_the_limit() {
+        let check = |sizes: &[u64], expected: &[usize]| assert_eq!(plan(sizes.iter().copied(), 10), expected, "{sizes:?}");
+        check(&[4, 6, 1], &[2, 1]);
+        check(&[10, 10, 0, 10], &[1, 2, 1]);
+        check(&[0, 0], &[2]);
+        check(&[3, 3, 3, 3, 9], &[3, 1, 1]);
+        // 1 GiB and no byte more (the format's limit of a pack).
+        assert_eq!(plan([MAX_PACK - 1, 1, 1].into_iter(), MAX_PACK), [2, 1]);
     }
 
     #[test]
