@@ -76,6 +76,8 @@ const SPACING_TOLERANCE: f64 = 1e-4;
 /// or more.
 const STEP_TOLERANCE: f64 = 0.01;
 const POSITION_TOLERANCE_MM: f64 = 0.01;
+/// A kilometre; beyond it a coordinate is damage, and squares of such numbers might overflow.
+const FARTHEST_MM: f64 = 1e6;
 /// Sideways drift per step beyond which a stack is sheared: 0.1 degrees, ten times what rounded cosines of 4 decimals make.
 const TILT_TOLERANCE: f64 = 1.7e-3;
 
@@ -127,6 +129,11 @@ fn agree(planes: &[Plane], source: Source) -> Result<()> {
         }
     };
     for plane in planes {
+        let numbers = plane.position.iter().flatten().chain(plane.spacing.iter().flatten()).chain(plane.thickness.iter());
+        if numbers.into_iter().any(|value| value.is_nan() || value.abs() > FARTHEST_MM) {
+            let detail = format!("{} {} lies or reaches beyond {FARTHEST_MM} mm", source.one(), plane.number);
+            return Err(Error::new(Kind::GeometryInconsistent, detail));
+        }
         let same_direction = match (first.orientation, plane.orientation) {
             (Some(a), Some(b)) => a.iter().zip(b).all(|(a, b)| (a - b).abs() <= COSINE_TOLERANCE),
             (a, b) => a.is_none() == b.is_none(),
@@ -223,14 +230,11 @@ fn doubled(slices: &[Placed], steps: &[f64], normal: [f64; 3], tolerance: f64, s
         let detail = format!("slices {k} and {} ({kind}s {} and {}) lie in one plane, {sideways:.3} mm apart", k + 1, a.number, b.number);
         return Err(Error::new(Kind::GeometryInconsistent, detail));
     }
-    let detail = format!(
-        "slices {k} and {} of {total} ({kind}s {} and {}) lie at one position, and {} more pairs",
-        k + 1,
-        a.number,
-        b.number,
-        pairs.len() - 1
-    );
-    let detail = if pairs.len() == 1 { detail.trim_end_matches(", and 0 more pairs").to_owned() } else { detail };
+    let more = match pairs.len() - 1 {
+        0 => String::new(),
+        more => format!(", and {more} more pairs"),
+    };
+    let detail = format!("slices {k} and {} of {total} ({kind}s {} and {}) lie at one position{more}", k + 1, a.number, b.number);
     let positions = total - pairs.len();
     let error = Error::new(Kind::SliceDoubled, detail);
     Err(match total.is_multiple_of(positions) {
@@ -247,11 +251,11 @@ fn gaps(steps: &[f64], median: f64, tolerance: f64) -> Result<()> {
     let mut places = Vec::new();
     for (k, step) in steps.iter().enumerate() {
         let multiple = (step / median).round();
-        if multiple < 2.0 || (step - multiple * median).abs() > tolerance * multiple {
-            continue;
+        if multiple >= 2.0 && (step - multiple * median).abs() <= tolerance * multiple {
+            let lost = (multiple as usize).saturating_sub(1);
+            missing = missing.saturating_add(lost);
+            places.push(format!("{lost} after slice {}", k + 1));
         }
-        missing = missing.saturating_add(multiple as usize - 1);
-        places.push(format!("{} after slice {}", multiple as usize - 1, k + 1));
     }
     if missing == 0 {
         return Ok(());

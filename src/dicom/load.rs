@@ -100,12 +100,13 @@ impl Loader {
         }
         let (geometry, order) = arrange(&members, &limits)?;
         let modality = members.first().map(|member| modality(&member.instance.dataset)).unwrap_or_default();
-        let voxels = allocate(&geometry.dims, &limits)?;
-        let (instances, voxels) = match <[Candidate; 1]>::try_from(members) {
-            Ok([alone]) => decode_frames(alone, &order, voxels, &limits, control)?,
-            Err(members) => decode_files(members, &order, voxels, &limits, control)?,
+        // Until all is decoded, what is there is overwritten if anything fails.
+        let mut voxels = Zeroizing::new(allocate(&geometry.dims, &limits)?);
+        let instances = match <[Candidate; 1]>::try_from(members) {
+            Ok([alone]) => decode_frames(alone, &order, &mut voxels, &limits, control)?,
+            Err(members) => decode_files(members, &order, &mut voxels, &limits, control)?,
         };
-        Ok(IdentifiedStudy { instances, voxels: Arc::new(voxels), geometry, modality })
+        Ok(IdentifiedStudy { instances, voxels: Arc::new(std::mem::take(&mut *voxels)), geometry, modality })
     }
 }
 
@@ -161,13 +162,7 @@ fn allocate(dims: &[usize; 3], limits: &Limits) -> Result<Vec<f32>> {
 }
 
 /// Decodes the frames of one instance, and puts its functional groups into the order of the slices.
-fn decode_frames(
-    mut member: Candidate,
-    order: &[usize],
-    mut voxels: Vec<f32>,
-    limits: &Limits,
-    control: &Control,
-) -> Result<(Vec<Instance>, Vec<f32>)> {
+fn decode_frames(mut member: Candidate, order: &[usize], voxels: &mut [f32], limits: &Limits, control: &Control) -> Result<Vec<Instance>> {
     let done = AtomicUsize::new(0);
     let slice = voxels.len() / order.len().max(1);
     let decoded: Result<()> = voxels.par_chunks_mut(slice.max(1)).zip(order.par_iter()).try_for_each(|(voxels, frame)| {
@@ -178,22 +173,16 @@ fn decode_frames(
     });
     decoded?;
     reorder_functional_groups(&mut member.instance.dataset, order);
-    Ok((vec![member.instance], voxels))
+    Ok(vec![member.instance])
 }
 
 /// Decodes a file per slice; each file's bytes end with its decoding.
-fn decode_files(
-    members: Vec<Candidate>,
-    order: &[usize],
-    mut voxels: Vec<f32>,
-    limits: &Limits,
-    control: &Control,
-) -> Result<(Vec<Instance>, Vec<f32>)> {
+fn decode_files(members: Vec<Candidate>, order: &[usize], voxels: &mut [f32], limits: &Limits, control: &Control) -> Result<Vec<Instance>> {
     let done = AtomicUsize::new(0);
     let slice = voxels.len() / order.len().max(1);
     let mut waiting: Vec<Option<Candidate>> = members.into_iter().map(Some).collect();
     let sorted: Vec<Candidate> = order.iter().filter_map(|index| waiting.get_mut(*index).and_then(Option::take)).collect();
-    let instances: Result<Vec<Instance>> = voxels
+    voxels
         .par_chunks_mut(slice.max(1))
         .zip(sorted.into_par_iter())
         .map(|(voxels, member)| {
@@ -202,8 +191,7 @@ fn decode_files(
             report(&done, order.len(), control);
             Ok(member.instance)
         })
-        .collect();
-    Ok((instances?, voxels))
+        .collect()
 }
 
 fn report(done: &AtomicUsize, total: usize, control: &Control) {

@@ -118,22 +118,17 @@ fn agree(members: &[Candidate]) -> Result<()> {
 
 /// What a slice says about its place: in its functional groups (PS3.3 section C.7.6.16.2) or in the image's own attributes.
 fn plane(dataset: &InMemDicomObject, frame: Option<usize>, number: usize) -> Result<Plane> {
-    let group = |tag| frame.and_then(|frame| functional_group(dataset, frame, tag)).unwrap_or(dataset);
-    // The attributes of the image would place every frame at one position, so a frame's position is its own.
+    let group = |tag| functional_group(dataset, frame.unwrap_or(0), tag);
+    let own_position = match group(tags::PLANE_POSITION_SEQUENCE) {
+        Some(position) => array(position, tags::IMAGE_POSITION_PATIENT)?,
+        None => None,
+    };
+    // The image's own position would put all of its frames at one place, so it counts for an image of one frame only.
     let position = match frame {
-        Some(frame) => match functional_group(dataset, frame, tags::PLANE_POSITION_SEQUENCE) {
-            Some(group) => array(group, tags::IMAGE_POSITION_PATIENT)?,
-            None => None,
-        },
-        None => array(dataset, tags::IMAGE_POSITION_PATIENT)?.or(functional_position(dataset)?),
+        None if own_position.is_none() => array(dataset, tags::IMAGE_POSITION_PATIENT)?,
+        _ => own_position,
     };
-    let orientation = group(tags::PLANE_ORIENTATION_SEQUENCE);
-    let measures = group(tags::PIXEL_MEASURES_SEQUENCE);
-    let single = |tag| functional_group(dataset, 0, tag).unwrap_or(dataset);
-    let (orientation, measures) = match frame {
-        Some(_) => (orientation, measures),
-        None => (single(tags::PLANE_ORIENTATION_SEQUENCE), single(tags::PIXEL_MEASURES_SEQUENCE)),
-    };
+    let measures = group(tags::PIXEL_MEASURES_SEQUENCE).unwrap_or(dataset);
     let mut spacing = array(measures, tags::PIXEL_SPACING)?;
     if spacing.is_none() && position.is_none() {
         // A projection's spacing at the detector; at the patient it is smaller by an unknown magnification (PS3.3 section 10.7.1.3).
@@ -144,19 +139,11 @@ fn plane(dataset: &InMemDicomObject, frame: Option<usize>, number: usize) -> Res
     Ok(Plane {
         number,
         position,
-        orientation: array(orientation, tags::IMAGE_ORIENTATION_PATIENT)?,
+        orientation: array(group(tags::PLANE_ORIENTATION_SEQUENCE).unwrap_or(dataset), tags::IMAGE_ORIENTATION_PATIENT)?,
         spacing,
         thickness: between.or(positive(self::number(measures, tags::SLICE_THICKNESS)?)),
         is_localizer: has_value(dataset, tags::IMAGE_TYPE, "LOCALIZER"),
     })
-}
-
-/// Position of an enhanced image with one frame.
-fn functional_position(dataset: &InMemDicomObject) -> Result<Option<[f64; 3]>> {
-    match functional_group(dataset, 0, tags::PLANE_POSITION_SEQUENCE) {
-        Some(group) => array(group, tags::IMAGE_POSITION_PATIENT),
-        None => Ok(None),
-    }
 }
 
 /// Functional groups come one per frame or not at all (PS3.3 section C.7.6.16).

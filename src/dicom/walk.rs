@@ -67,7 +67,7 @@ pub(super) enum Event {
     /// The innermost sequence ends.
     SequenceEnd,
     /// Encapsulated pixel data, whole (PS3.5 section A.4).
-    Fragments { tag: Tag, table: Range<usize>, fragments: Vec<Range<usize>> },
+    Fragments { table: Range<usize>, fragments: Vec<Range<usize>> },
 }
 
 #[derive(PartialEq)]
@@ -210,6 +210,12 @@ impl<'a> Walker<'a> {
             return self.undefined(tag, vr, offset).map(Some);
         }
         let value = self.value(length).ok_or_else(|| too_long(tag, length, offset))?;
+        // A converter that did not know an element wrote it as UN, in the bytes of implicit VR little endian (PS3.5 section 6.2.2). The
+        // dictionary knows it, and identifiers inside must not stay hidden from de-identification.
+        let (vr, encoding) = match vr {
+            VR::UN if encoding.explicit => (implicit_vr(tag, self.signed), Encoding::IMPLICIT),
+            vr => (vr, encoding),
+        };
         if vr == VR::SQ {
             self.enter_sequence(Some(value.end), encoding)?;
             return Ok(Some(Event::SequenceStart { tag }));
@@ -260,7 +266,7 @@ impl<'a> Walker<'a> {
     fn undefined(&mut self, tag: Tag, vr: VR, offset: usize) -> Result<Event> {
         let (encoding, _) = self.surroundings();
         if tag == tags::PIXEL_DATA && (self.encapsulated || !self.frames.is_empty()) {
-            return self.fragments(tag);
+            return self.fragments();
         }
         match vr {
             VR::SQ => self.enter_sequence(None, encoding)?,
@@ -282,7 +288,7 @@ impl<'a> Walker<'a> {
     }
 
     /// PS3.5 section A.4: an offset table (which may be empty), fragments of defined length, a sequence delimiter.
-    fn fragments(&mut self, tag: Tag) -> Result<Event> {
+    fn fragments(&mut self) -> Result<Event> {
         let mut items: Vec<Range<usize>> = Vec::new();
         loop {
             let header = self.peek(8).ok_or_else(|| self.truncated())?;
@@ -305,7 +311,7 @@ impl<'a> Walker<'a> {
         }
         let fragments = items.split_off(1);
         let table = items.pop().unwrap_or_default();
-        Ok(Event::Fragments { tag, table, fragments })
+        Ok(Event::Fragments { table, fragments })
     }
 }
 

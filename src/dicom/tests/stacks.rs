@@ -249,3 +249,13 @@ fn cancelling_stops_the_loader() {
     assert_eq!(loader.add(2, Zeroizing::new(explicit(&slice(1.0, 0))), &control).unwrap_err().kind(), Kind::Cancelled);
     assert_eq!(refused(loader.finish(&control)).kind(), Kind::Cancelled);
 }
+
+#[test]
+fn coordinates_out_of_this_world_are_refused() {
+    for far in ["1e300", "-1e7"] {
+        let image = with(slice(0.0, 0), text((0x0020, 0x0032), "DS", &format!("0\\0\\{far}")));
+        check(vec![explicit(&image), explicit(&slice(0.0, 0))], Kind::GeometryInconsistent, "file 1 lies or reaches beyond");
+    }
+    let image = with(slice(0.0, 0), text((0x0020, 0x0032), "DS", "0\\0\\NaN"));
+    check(vec![explicit(&image)], Kind::DicomMalformed, "(0020,0032)");
+}

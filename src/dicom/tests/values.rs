@@ -168,3 +168,23 @@ fn the_decoders_are_listed_with_their_names() {
         assert!(!known.iter().any(|(known, _)| known == uid), "{uid}");
     }
 }
+
+#[test]
+fn elements_that_a_converter_wrote_as_unknown_are_read_by_the_dictionary() {
+    let unknown = |tag, bytes: Vec<u8>| Element { tag, vr: "UN", value: Value::Bytes(bytes) };
+    let inner = write(&[text((0x0010, 0x0010), "PN", "Hidden^Person ")], Form::Implicit);
+    let item: Vec<u8> = [0xFE, 0xFF, 0x00, 0xE0].into_iter().chain((inner.len() as u32).to_le_bytes()).chain(inner).collect();
+    for form in [Form::Explicit, Form::Big] {
+        let image = with(slice(0.0, 0), unknown((0x0020, 0x0032), b"1\\2\\3 ".to_vec()));
+        let image = with(with(image, unknown((0x0028, 0x0010), vec![2, 0])), unknown((0x0008, 0x1120), item.clone()));
+        // What no dictionary knows stays as it is.
+        let image = with(image, unknown((0x0009, 0x1001), vec![1, 2, 3, 4]));
+        let syntax = if form == Form::Big { BIG } else { EXPLICIT };
+        let study = load([file(syntax, &write(&image, form))]).unwrap();
+        assert_eq!(study.geometry.affine_lps.map(|line| line[3]), [1.0, 2.0, 3.0, 1.0]);
+        let dataset = &study.instances[0].dataset;
+        let hidden = dataset.get(tags::REFERENCED_PATIENT_SEQUENCE).unwrap().items().unwrap();
+        assert_eq!(hidden[0].get(tags::PATIENT_NAME).unwrap().to_str().unwrap().trim_end(), "Hidden^Person");
+        assert_eq!(dataset.get(dicom_core::Tag(0x0009, 0x1001)).unwrap().to_bytes().unwrap().as_ref(), [1, 2, 3, 4]);
+    }
+}
