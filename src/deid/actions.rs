@@ -289,9 +289,10 @@ impl<'a> Worker<'a> {
         let is_code = |item: &InMemDicomObject| scheme_of(item) != super::rules::Scheme::None;
         let item = match items.first() {
             Some(item) if !is_code(item) => self.item(item.clone(), nested(place, true), Inside::default(), depth)?,
-            _ => InMemDicomObject::from_element_iter([(0x0100, VR::SH, "ANON"), (0x0102, VR::SH, "99SMP"), (0x0104, VR::LO, value::DUMMY_TEXT)].map(
-                |(element, vr, text)| DataElement::new(Tag(0x0008, element), vr, PrimitiveValue::from(text)),
-            )),
+            _ => InMemDicomObject::from_element_iter(
+                [(0x0100, VR::SH, "ANON"), (0x0102, VR::SH, "99SMP"), (0x0104, VR::LO, value::DUMMY_TEXT)]
+                    .map(|(element, vr, text)| DataElement::new(Tag(0x0008, element), vr, PrimitiveValue::from(text))),
+            ),
         };
         Ok(Value::Sequence(DataSetSequence::new(vec![item], Length::UNDEFINED)))
     }
@@ -329,6 +330,9 @@ impl<'a> Worker<'a> {
         for element in item {
             let (tag, vr) = (element.tag(), self.study.rules.vr(element.tag(), element.vr()));
             let is_sequence = matches!(element.value(), Value::Sequence(_));
+            if private::is_creator(tag) {
+                continue;
+            }
             if is_sequence || self.study.rules.decide(tag, vr, &place).action != Action::Keep {
                 self.lose(tag, vr, element.value(), &place, depth)?;
             }
@@ -361,7 +365,11 @@ fn too_deep() -> Error {
 }
 
 fn empty(vr: VR) -> ElementValue {
-    if vr == VR::SQ { Value::Sequence(DataSetSequence::new(Vec::new(), Length::UNDEFINED)) } else { Value::Primitive(PrimitiveValue::Empty) }
+    if vr == VR::SQ {
+        Value::Sequence(DataSetSequence::new(Vec::new(), Length::UNDEFINED))
+    } else {
+        Value::Primitive(PrimitiveValue::Empty)
+    }
 }
 
 /// `+0100` (PS3.3 C.12.1.1.8).

@@ -203,8 +203,11 @@ pub fn deidentify(study: IdentifiedStudy, options: &Options, project_key: &Secre
     if key.iter().all(|byte| *byte == 0) {
         return Err(Error::new(Kind::ProjectKeyMissing, "the project key is all zeros"));
     }
-    let classes: Vec<String> =
-        instances.iter().enumerate().map(|(number, instance)| quarantine::admit(number, instance, options.burned_in)).collect::<Result<_>>()?;
+    let classes: Vec<String> = instances
+        .iter()
+        .enumerate()
+        .map(|(number, instance)| quarantine::admit(number, instance, options.burned_in))
+        .collect::<Result<_>>()?;
     let (issuer, id) = identity(&instances)?;
     let patient = Patient::new(&issuer, &id)?;
     let pseudonym = patient.pseudonym(key);
@@ -231,8 +234,11 @@ pub fn deidentify(study: IdentifiedStudy, options: &Options, project_key: &Secre
         report.add(&part);
         harvest.merge(found);
     }
+    // An instance that this library released before says so in these words.
+    harvest.made(&attributes::method(&rules));
     let searcher = Searcher::new(&harvest)?;
     drop(harvest);
+    report.replaced += released.par_iter_mut().map(|instance| residual::scrub(&mut instance.dataset, &searcher)).sum::<u64>();
     released.par_iter().enumerate().try_for_each(|(number, instance)| {
         control.check()?;
         searcher.check(number, &serialize(instance)?)
@@ -274,7 +280,8 @@ impl ReleasedStudy {
             let no = DataElement::new(Tag(0x0012, 0x0062), VR::CS, PrimitiveValue::from("NO"));
             return Ok(json::dataset(&InMemDicomObject::from_element_iter([no])).to_string());
         }
-        let first = self.instances.first().ok_or_else(|| Error::new(Kind::Absent, "the study has no instances").at(Stage::Deidentification))?;
+        let first =
+            self.instances.first().ok_or_else(|| Error::new(Kind::Absent, "the study has no instances").at(Stage::Deidentification))?;
         Ok(json::dataset(&first.dataset).to_string())
     }
 }
@@ -319,8 +326,10 @@ fn identity(instances: &[Instance]) -> Result<(String, String)> {
     let first = identities.next().ok_or_else(|| Error::new(Kind::NoDicomFiles, "").at(Stage::Deidentification))?;
     match identities.position(|other| other != first) {
         // One with and one without an id is the same case: whose instance that is cannot be known.
-        Some(index) => Err(Error::new(Kind::DicomMalformed, format!("instances 0 and {} name different patients", index + 1))
-            .at(Stage::Deidentification)),
+        Some(index) => {
+            Err(Error::new(Kind::DicomMalformed, format!("instances 0 and {} name different patients", index + 1))
+                .at(Stage::Deidentification))
+        }
         None => Ok(first),
     }
 }
@@ -333,7 +342,9 @@ fn names(instances: &[Instance]) -> HashSet<String> {
                 items.iter().for_each(|item| collect(item, depth - 1, names));
             } else if let (VR::PN, Some(value)) = (element.vr(), element.value().primitive()) {
                 for text in value::texts(value) {
-                    names.extend(text.split(|letter: char| !letter.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_lowercase));
+                    names.extend(
+                        text.split(|letter: char| !letter.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_lowercase),
+                    );
                 }
             }
         }

@@ -89,7 +89,9 @@ mod tests {
     /// ```
     #[test]
     fn pseudonyms_are_frozen() {
-        for (issuer, id, pseudonym, weeks) in [("HOSP", "12345678", "RD2PKFKWWYYEMR5WAKQI", 299), ("", "12345678", "7JXCM7FN4Q3NHW7FWRBJ", 69)] {
+        for (issuer, id, pseudonym, weeks) in
+            [("HOSP", "12345678", "RD2PKFKWWYYEMR5WAKQI", 299), ("", "12345678", "7JXCM7FN4Q3NHW7FWRBJ", 69)]
+        {
             let patient = Patient::new(issuer, id).unwrap();
             assert_eq!((patient.pseudonym(&key()).as_str(), patient.weeks(&key())), (pseudonym, weeks));
         }

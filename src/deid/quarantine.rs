@@ -29,13 +29,8 @@ pub(crate) const WITHOUT_RULE: &[(&str, &str)] = &[
 ];
 
 /// Storage SOP classes whose pixels come from screens, scanners and cameras.
-pub(crate) const BURNED_IN_CLASSES: &[(&str, &str)] = &[
-    ("3", "ultrasound"),
-    ("6", "ultrasound"),
-    ("7", "secondary capture"),
-    ("77.1.1", "endoscopy"),
-    ("77.1.4", "photography"),
-];
+pub(crate) const BURNED_IN_CLASSES: &[(&str, &str)] =
+    &[("3", "ultrasound"), ("6", "ultrasound"), ("7", "secondary capture"), ("77.1.1", "endoscopy"), ("77.1.4", "photography")];
 
 /// Modalities (PS3.3 C.7.3.1.1.1) of the same kind.
 pub(crate) const BURNED_IN_MODALITIES: &[&str] = &["US", "SC", "XC", "ES"];
@@ -90,7 +85,11 @@ fn sign_at_any_depth(item: &InMemDicomObject, depth: usize) -> Option<String> {
     for element in item {
         if let Some(items) = element.items() {
             // Past the limit nothing is known, and the walk that follows refuses such nesting anyway.
-            let found = if depth == 0 { Some("nested too deep to tell".to_owned()) } else { items.iter().find_map(|item| sign_at_any_depth(item, depth - 1)) };
+            let found = if depth == 0 {
+                Some("nested too deep to tell".to_owned())
+            } else {
+                items.iter().find_map(|item| sign_at_any_depth(item, depth - 1))
+            };
             if found.is_some() {
                 return found;
             }
@@ -144,23 +143,23 @@ mod tests {
     #[test]
     fn objects_without_a_rule_are_quarantined() {
         for (class, kind) in [
-            ("1.2.840.10008.5.1.4.1.1.4", None),                                   // MR
-            ("1.2.840.10008.5.1.4.1.1.4.1", None),                                 // Enhanced MR
-            ("1.2.840.10008.5.1.4.1.1.66.4", None),                                // Segmentation
-            ("1.2.840.10008.5.1.4.1.1.77.1.6", None),                              // Whole slide
-            ("1.2.840.10008.5.1.4.1.1.66", Some(Kind::SopClassQuarantined)),       // Raw data
-            ("1.2.840.10008.5.1.4.1.1.88.11", Some(Kind::SopClassQuarantined)),    // Basic Text SR
-            ("1.2.840.10008.5.1.4.1.1.88.59", Some(Kind::SopClassQuarantined)),    // Key object selection
-            ("1.2.840.10008.5.1.4.1.1.104.1", Some(Kind::SopClassQuarantined)),    // Encapsulated PDF
-            ("1.2.840.10008.5.1.4.1.1.9.4.1", Some(Kind::SopClassQuarantined)),    // Voice
-            ("1.2.840.10008.1.3.10", Some(Kind::SopClassQuarantined)),             // DICOMDIR
-            ("1.3.46.670589.11.0.0.12.1", Some(Kind::SopClassQuarantined)),        // Philips private
+            ("1.2.840.10008.5.1.4.1.1.4", None),                                // MR
+            ("1.2.840.10008.5.1.4.1.1.4.1", None),                              // Enhanced MR
+            ("1.2.840.10008.5.1.4.1.1.66.4", None),                             // Segmentation
+            ("1.2.840.10008.5.1.4.1.1.77.1.6", None),                           // Whole slide
+            ("1.2.840.10008.5.1.4.1.1.66", Some(Kind::SopClassQuarantined)),    // Raw data
+            ("1.2.840.10008.5.1.4.1.1.88.11", Some(Kind::SopClassQuarantined)), // Basic Text SR
+            ("1.2.840.10008.5.1.4.1.1.88.59", Some(Kind::SopClassQuarantined)), // Key object selection
+            ("1.2.840.10008.5.1.4.1.1.104.1", Some(Kind::SopClassQuarantined)), // Encapsulated PDF
+            ("1.2.840.10008.5.1.4.1.1.9.4.1", Some(Kind::SopClassQuarantined)), // Voice
+            ("1.2.840.10008.1.3.10", Some(Kind::SopClassQuarantined)),          // DICOMDIR
+            ("1.3.46.670589.11.0.0.12.1", Some(Kind::SopClassQuarantined)),     // Philips private
             ("", Some(Kind::SopClassQuarantined)),
-            ("1.2.840.10008.5.1.4.1.1.7", Some(Kind::BurnedInText)),               // Secondary capture
+            ("1.2.840.10008.5.1.4.1.1.7", Some(Kind::BurnedInText)), // Secondary capture
             ("1.2.840.10008.5.1.4.1.1.7.2", Some(Kind::BurnedInText)),
-            ("1.2.840.10008.5.1.4.1.1.6.1", Some(Kind::BurnedInText)),             // Ultrasound
-            ("1.2.840.10008.5.1.4.1.1.77.1.1", Some(Kind::BurnedInText)),          // Endoscopy
-            ("1.2.840.10008.5.1.4.1.1.77.1.4", Some(Kind::BurnedInText)),          // Photography
+            ("1.2.840.10008.5.1.4.1.1.6.1", Some(Kind::BurnedInText)), // Ultrasound
+            ("1.2.840.10008.5.1.4.1.1.77.1.1", Some(Kind::BurnedInText)), // Endoscopy
+            ("1.2.840.10008.5.1.4.1.1.77.1.4", Some(Kind::BurnedInText)), // Photography
         ] {
             check(&instance(class, class), kind);
         }
@@ -173,7 +172,8 @@ mod tests {
         let put = |tag: (u16, u16), vr, text: &str, nested: bool| {
             let mut instance = instance("1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.1");
             let texts: Vec<&str> = text.split('\\').collect();
-            let element = DataElement::new(Tag(tag.0, tag.1), vr, PrimitiveValue::Strs(texts.iter().map(|text| text.to_string()).collect()));
+            let element =
+                DataElement::new(Tag(tag.0, tag.1), vr, PrimitiveValue::Strs(texts.iter().map(|text| text.to_string()).collect()));
             if nested {
                 let item = InMemDicomObject::from_element_iter([element]);
                 let sequence = Value::Sequence(DataSetSequence::new(vec![item], Length::UNDEFINED));

@@ -7,7 +7,7 @@
 use dicom_core::Tag;
 use dicom_object::InMemDicomObject;
 
-use super::rules::{Choices, Rules, Scheme, PUBLIC_SCHEMES};
+use super::rules::{Choices, PUBLIC_SCHEMES, Rules, Scheme};
 use super::table::{Choice, Code, Relief};
 use super::value::texts;
 
@@ -80,10 +80,7 @@ mod tests {
             text(Tag(0x0008, 0x0104), VR::LO, "meaning"),
         ]);
         let name = Value::Sequence(DataSetSequence::new(vec![name], Length::UNDEFINED));
-        InMemDicomObject::from_element_iter([
-            text(Tag(0x0040, 0xA040), VR::CS, kind),
-            DataElement::new(Tag(0x0040, 0xA043), VR::SQ, name),
-        ])
+        InMemDicomObject::from_element_iter([text(Tag(0x0040, 0xA040), VR::CS, kind), DataElement::new(Tag(0x0040, 0xA043), VR::SQ, name)])
     }
 
     /// Rows of Table E.3.4-1: 121022 Accession Number X; 125203 Acquisition Protocol X, C with Clean Descriptors; 126201 Acquisition

@@ -305,8 +305,7 @@ fn parse_concepts() -> Option<HashMap<(String, String), Concept>> {
     let file: ConceptFile = serde_json::from_str(include_str!("tables/e3-4-1.json")).ok()?;
     let mut concepts = HashMap::new();
     for (scheme, code, basic, options) in file.rows {
-        let reliefs: Option<Vec<_>> =
-            options.iter().map(|(option, letter)| Some((Choice::from_name(option)?, relief(letter)?))).collect();
+        let reliefs: Option<Vec<_>> = options.iter().map(|(option, letter)| Some((Choice::from_name(option)?, relief(letter)?))).collect();
         concepts.insert((scheme, code), Concept { basic: Code::parse(&basic)?, reliefs: reliefs? });
     }
     Some(concepts)

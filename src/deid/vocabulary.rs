@@ -20,6 +20,11 @@ pub(crate) fn is_generic(text: &str) -> bool {
     words(text).all(|word| word.chars().count() <= 2 || is_common(word) || is_measure(word))
 }
 
+/// Whether a text holds nothing but common words and scraps of up to two characters. `T1234` may be a measure or an identifier: not here.
+pub(crate) fn is_common_only(text: &str) -> bool {
+    words(text).all(|word| word.chars().count() <= 2 || is_common(word))
+}
+
 /// The words of a text that may stay, joined by spaces; `None` when none may. `refused` holds lower-case words that must not.
 pub(crate) fn clean(text: &str, refused: &HashSet<String>) -> Option<String> {
     let stays = |word: &&str| (is_common(word) || is_measure(word)) && !refused.contains(&word.to_lowercase());
@@ -29,7 +34,9 @@ pub(crate) fn clean(text: &str, refused: &HashSet<String>) -> Option<String> {
 
 /// Words: runs of letters and digits, with a decimal point between digits.
 fn words(text: &str) -> impl Iterator<Item = &str> {
-    text.split(|letter: char| !(letter.is_alphanumeric() || letter == '.')).map(|word| word.trim_matches('.')).filter(|word| !word.is_empty())
+    text.split(|letter: char| !(letter.is_alphanumeric() || letter == '.'))
+        .map(|word| word.trim_matches('.'))
+        .filter(|word| !word.is_empty())
 }
 
 /// `T1`, `T2w`, `b1000`, `3D`, `1.5mm`: a letter of MR physics with a number, or a number with a unit.
@@ -78,5 +85,6 @@ mod tests {
         for (text, generic) in [("HEAD", true), ("Helical Chest", true), ("MR", true), ("1", true), ("Schmidt", false), ("12345", false)] {
             assert_eq!(is_generic(text), generic, "{text}");
         }
+        assert!(is_generic("T1234") && !is_common_only("T1234"));
     }
 }
