@@ -330,6 +330,9 @@ impl<'a> Worker<'a> {
         for element in item {
             let (tag, vr) = (element.tag(), self.study.rules.vr(element.tag(), element.vr()));
             let is_sequence = matches!(element.value(), Value::Sequence(_));
+            if private::is_creator(tag) {
+                continue;
+            }
             if is_sequence || self.study.rules.decide(tag, vr, &place).action != Action::Keep {
                 self.lose(tag, vr, element.value(), &place, depth)?;
             }

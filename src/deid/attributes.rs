@@ -25,11 +25,15 @@ pub(crate) fn codes(rules: &Rules) -> Vec<&'static MethodCode> {
     std::iter::once("basic").chain(options).filter_map(|key| rules.tables.code(key)).collect()
 }
 
+/// De-identification Method. LO, at most 64 characters a value: the edition here, the names in the codes.
+pub(crate) fn method(rules: &Rules) -> String {
+    format!("DICOM PS3.15 {} Annex E; {}", rules.tables.edition, IMPLEMENTATION_VERSION_NAME)
+}
+
 /// Writes the attributes that every released data set carries.
 pub(crate) fn declare(dataset: &mut InMemDicomObject, rules: &Rules) {
     let codes = codes(rules);
-    // LO, at most 64 characters a value: the edition here, the names in the codes.
-    let method = format!("DICOM PS3.15 {} Annex E; {}", rules.tables.edition, IMPLEMENTATION_VERSION_NAME);
+    let method = method(rules);
     let dates = if rules.choices.has(Choice::ModifiedDates) {
         "MODIFIED"
     } else if rules.choices.has(Choice::FullDates) {

@@ -234,8 +234,11 @@ pub fn deidentify(study: IdentifiedStudy, options: &Options, project_key: &Secre
         report.add(&part);
         harvest.merge(found);
     }
+    // An instance that this library released before says so in these words.
+    harvest.made(&attributes::method(&rules));
     let searcher = Searcher::new(&harvest)?;
     drop(harvest);
+    report.replaced += released.par_iter_mut().map(|instance| residual::scrub(&mut instance.dataset, &searcher)).sum::<u64>();
     released.par_iter().enumerate().try_for_each(|(number, instance)| {
         control.check()?;
         searcher.check(number, &serialize(instance)?)
