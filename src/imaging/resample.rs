@@ -255,7 +255,8 @@ fn at<T: Copy>(data: &[T], dims: [usize; 3], index: [i64; 3]) -> T {
     data[(z * dims[1] + y) * dims[0] + x]
 }
 
-/// The nearest whole number, halves upwards.
+/// The nearest whole number, halves upwards. A half that rounding has made a little less is still a half: doubling and halving a grid meets
+/// exact halves at every second voxel, and which neighbour they take must not hang on the last bit of an affine.
 fn round(place: f64) -> i64 {
-    (place + 0.5).floor() as i64
+    (place + 0.5 + 1e-6).floor() as i64
 }
