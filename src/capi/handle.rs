@@ -53,7 +53,7 @@ impl<Opaque, T: Send + Sync + 'static> Noun<Opaque, T> {
         let entry = table().get(handle.addr()).ok_or_else(|| Error::new(Kind::InvalidHandle, parameter.to_owned()))?;
         let other = entry.noun;
         entry.object.downcast().map_err(|_| {
-            let detail = format!("{parameter} is not a {} but a {other}", self.name);
+            let detail = format!("{parameter} has the type {other} instead of {}", self.name);
             Error::new(Kind::InvalidHandle, detail).with_hint("pass the handle that the function's parameter names")
         })
     }
@@ -203,7 +203,7 @@ mod tests {
     fn a_handle_of_another_noun_is_recognised_and_not_freed() {
         let pear = PEARS.add(vec![1]).unwrap();
         let error = APPLES.get(pear.cast(), "basket").unwrap_err();
-        assert_eq!((error.kind(), error.detail()), (Kind::InvalidHandle, "basket is a pear, and a apple is expected"));
+        assert_eq!((error.kind(), error.detail()), (Kind::InvalidHandle, "basket has the type pear instead of apple"));
         APPLES.free(pear.cast());
         assert!(PEARS.get(pear, "pear").is_ok());
         PEARS.free(pear);
