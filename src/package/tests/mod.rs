@@ -1,209 +1,18 @@
 //! Packages end to end: sealed by one key store, opened by another, over a store in memory that a test can tamper with.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::ops::Range;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+mod world;
 
-use super::seal::Job;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
 use super::*;
 use crate::control::Control;
 use crate::error::{Error, Kind, Result};
-use crate::keys::{KeyStore, Unlock, hex};
-use crate::transfer::{BoxFuture, Client, ClientSettings, ObjectInfo, ObjectStore, Replace, Upload};
-
-/// Objects by name, the order in which they were published, and a name ending whose publication loses its answer or fails.
-#[derive(Default)]
-struct Memory {
-    objects: Mutex<BTreeMap<String, Vec<u8>>>,
-    published: Mutex<Vec<String>>,
-    lose_answer: Mutex<Option<&'static str>>,
-    refuse: Mutex<Option<&'static str>>,
-}
-
-struct MemoryUpload {
-    store: Arc<Memory>,
-    name: String,
-    replace: Replace,
-    bytes: Vec<u8>,
-}
-
-/// The store as the client sees it.
-struct Shared(Arc<Memory>);
-
-fn info(name: &str, bytes: &[u8]) -> ObjectInfo {
-    // The digest as version: a changed object has another one, as an ETag would.
-    let version = hex(&<sha2::Sha256 as sha2::Digest>::digest(bytes));
-    ObjectInfo { name: name.to_owned(), size: bytes.len() as u64, version }
-}
-
-fn not_found() -> Error {
-    Error::new(Kind::ObjectNotFound, "")
-}
-
-impl ObjectStore for Shared {
-    fn describe(&self) -> String {
-        "memory".to_owned()
-    }
-    fn list<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Vec<ObjectInfo>> {
-        Box::pin(async move {
-            let objects = self.0.objects.lock().unwrap();
-            Ok(objects.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(name, bytes)| info(name, bytes)).collect())
-        })
-    }
-    fn head<'a>(&'a self, name: &'a str) -> BoxFuture<'a, ObjectInfo> {
-        Box::pin(async move { self.0.objects.lock().unwrap().get(name).map(|bytes| info(name, bytes)).ok_or_else(not_found) })
-    }
-    fn read<'a>(&'a self, name: &'a str, range: Range<u64>, version: Option<&'a str>) -> BoxFuture<'a, Vec<u8>> {
-        Box::pin(async move {
-            let objects = self.0.objects.lock().unwrap();
-            let bytes = objects.get(name).ok_or_else(not_found)?;
-            if version.is_some_and(|version| version != info(name, bytes).version) {
-                return Err(Error::new(Kind::ObjectChanged, ""));
-            }
-            Ok(bytes[range.start as usize..range.end as usize].to_vec())
-        })
-    }
-    fn upload<'a>(&'a self, name: &'a str, replace: Replace) -> BoxFuture<'a, Box<dyn Upload>> {
-        let upload = MemoryUpload { store: Arc::clone(&self.0), name: name.to_owned(), replace, bytes: Vec::new() };
-        Box::pin(async move { Ok(Box::new(upload) as Box<dyn Upload>) })
-    }
-    fn delete<'a>(&'a self, name: &'a str) -> BoxFuture<'a, ()> {
-        Box::pin(async move {
-            self.0.objects.lock().unwrap().remove(name);
-            Ok(())
-        })
-    }
-}
-
-impl Upload for MemoryUpload {
-    fn write(&mut self, bytes: Vec<u8>) -> BoxFuture<'_, ()> {
-        self.bytes.extend(bytes);
-        Box::pin(async { Ok(()) })
-    }
-    fn finish(self: Box<Self>) -> BoxFuture<'static, ObjectInfo> {
-        Box::pin(async move {
-            if self.store.refuse.lock().unwrap().is_some_and(|ending| self.name.ends_with(ending)) {
-                return Err(Error::new(Kind::StoreUnwritable, ""));
-            }
-            let mut objects = self.store.objects.lock().unwrap();
-            if self.replace == Replace::Never && objects.contains_key(&self.name) {
-                return Err(Error::new(Kind::ObjectExists, ""));
-            }
-            let info = info(&self.name, &self.bytes);
-            objects.insert(self.name.clone(), self.bytes);
-            self.store.published.lock().unwrap().push(self.name.clone());
-            if self.store.lose_answer.lock().unwrap().is_some_and(|ending| self.name.ends_with(ending)) {
-                return Err(Error::new(Kind::StoreUnwritable, ""));
-            }
-            Ok(info)
-        })
-    }
-    fn abort(self: Box<Self>) -> BoxFuture<'static, ()> {
-        Box::pin(async { Ok(()) })
-    }
-}
-
-/// A hospital, a researcher who confirmed each other, a store between them, and a study.
-struct World {
-    place: tempfile::TempDir,
-    store: Arc<Memory>,
-    client: Client,
-    hospital: KeyStore,
-    hospital_id: String,
-    researcher: KeyStore,
-    researcher_id: String,
-}
-
-fn key_store(folder: PathBuf) -> KeyStore {
-    let key_file = folder.join("master.key");
-    KeyStore::open(&folder, Unlock::KeyFile(key_file)).unwrap()
-}
-
-/// Makes `there`'s key known and confirmed `here`.
-fn befriend(here: &KeyStore, there: &KeyStore, id: &str) {
-    let peer = here.import("peer", &there.export_public(id).unwrap()).unwrap();
-    here.confirm(&peer, &there.fingerprint(id).unwrap()).unwrap();
-}
-
-impl World {
-    fn new() -> World {
-        let place = tempfile::tempdir().unwrap();
-        let store = Arc::<Memory>::default();
-        let settings = ClientSettings { parallel: 3, timeout: Duration::from_secs(30), retries: 0, ..ClientSettings::default() };
-        let client = Client::over(Arc::new(Shared(Arc::clone(&store))), settings).unwrap();
-        let hospital = key_store(place.path().join("hospital"));
-        let researcher = key_store(place.path().join("researcher"));
-        let hospital_id = hospital.generate("radiology").unwrap();
-        let researcher_id = researcher.generate("breast MRI").unwrap();
-        befriend(&hospital, &researcher, &researcher_id);
-        befriend(&researcher, &hospital, &hospital_id);
-        World { place, store, client, hospital, hospital_id, researcher, researcher_id }
-    }
-
-    fn study(&self, files: &[(&str, &[u8])]) -> PathBuf {
-        let folder = self.place.path().join("study");
-        let _ = fs::remove_dir_all(&folder);
-        for (name, bytes) in files {
-            let path = folder.join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, bytes).unwrap();
-        }
-        folder
-    }
-
-    fn seal(&self, path: &str, files: &[(&str, &[u8])]) -> Result<PackageFacts> {
-        self.seal_for(path, files, &[&self.researcher_id], &Control::new(), 1 << 30)
-    }
-
-    fn seal_for(&self, path: &str, files: &[(&str, &[u8])], recipients: &[&str], control: &Control, max_pack: u64) -> Result<PackageFacts> {
-        let folder = self.study(files);
-        let limits = Limits::default();
-        let remote = Folder::new(path);
-        let job = Job { client: &self.client, remote, folder: &folder, keys: &self.hospital, limits: &limits, control, max_pack };
-        job.seal(&self.hospital_id, recipients, "test")
-    }
-
-    fn open(&self, path: &str) -> Result<Package> {
-        open(&self.client, path, &self.researcher, &[], &Limits::default(), &Control::new())
-    }
-
-    /// All files of a package, or the error together with what had been delivered before it.
-    fn read(&self, path: &str) -> std::result::Result<Vec<Vec<u8>>, (Kind, String, Vec<Vec<u8>>)> {
-        let mut files = Vec::new();
-        let outcome = self.open(path).and_then(|package| {
-            package.read(&Control::new(), &mut |file| {
-                assert_eq!(file.index, files.len());
-                files.push(file.bytes.to_vec());
-                Ok(())
-            })
-        });
-        match outcome {
-            Ok(()) => Ok(files),
-            Err(error) => Err((error.kind(), error.detail().to_owned(), files)),
-        }
-    }
-
-    fn names(&self) -> Vec<String> {
-        self.store.objects.lock().unwrap().keys().cloned().collect()
-    }
-
-    /// The one name below a path with this ending.
-    fn name(&self, path: &str, ending: &str) -> String {
-        self.names().into_iter().find(|name| name.starts_with(path) && name.ends_with(ending)).unwrap()
-    }
-
-    fn bytes(&self, name: &str) -> Vec<u8> {
-        self.store.objects.lock().unwrap()[name].clone()
-    }
-
-    fn put(&self, name: &str, bytes: Vec<u8>) {
-        self.store.objects.lock().unwrap().insert(name.to_owned(), bytes);
-    }
-}
+use crate::keys::{KeyStore, hex};
+use crate::transfer::{Client, ClientSettings};
+use world::{Shared, World, befriend, info, key_store};
 
 fn kind<T>(result: Result<T>) -> Kind {
     result.err().expect("an error is expected").kind()
@@ -525,7 +334,11 @@ fn a_file_that_changes_while_it_is_sealed_is_an_error() {
         let world = World::new();
         let victim = world.place.path().join("study/b");
         // Progress is reported after each file: the second one changes once the first is sealed.
-        let control = Control::with_listener(move |_, done| if done < 1.0 { change(&victim) });
+        let control = Control::with_listener(move |_, done| {
+            if done < 1.0 {
+                change(&victim)
+            }
+        });
         let outcome = world.seal_for("p", &[("a", b"first"), ("b", b"second")], &[&world.researcher_id], &control, 1 << 30);
         assert_eq!(kind(outcome), Kind::SourceChanged);
         assert!(world.names().is_empty());
@@ -539,8 +352,7 @@ fn what_cannot_be_sealed_is_refused_before_anything_is_uploaded() {
         let folder = world.study(&[("a/b", b"12345"), ("c", b"67890")]);
         prepare(&folder);
         let (client, keys) = (&world.client, &world.hospital);
-        let outcome =
-            seal_folder(client, "p", &folder, keys, &world.hospital_id, &[&world.researcher_id], "", &limits, &Control::new());
+        let outcome = seal_folder(client, "p", &folder, keys, &world.hospital_id, &[&world.researcher_id], "", &limits, &Control::new());
         assert_eq!(kind(outcome), expected);
         assert!(world.names().is_empty());
     };
@@ -656,11 +468,12 @@ fn a_resumed_read_uses_the_spool_and_checks_it() {
     let read = || {
         let mut files = Vec::new();
         let package = open(&client, "p", &world.researcher, &[], &Limits::default(), &Control::new()).unwrap();
-        package.read(&Control::new(), &mut |file| {
-            files.push(file.bytes.to_vec());
-            Ok(())
-        })
-        .map(|()| files)
+        package
+            .read(&Control::new(), &mut |file| {
+                files.push(file.bytes.to_vec());
+                Ok(())
+            })
+            .map(|()| files)
     };
     assert!(read().unwrap() == [large.clone()]);
     // What lies in the spool is the store's ciphertext: no 32 bytes of the study are in it.
