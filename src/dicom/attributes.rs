@@ -28,6 +28,7 @@ pub(super) fn has_value(dataset: &InMemDicomObject, tag: Tag, wanted: &str) -> b
 pub(super) fn numbers(dataset: &InMemDicomObject, tag: Tag) -> Result<Option<Vec<f64>>> {
     let wrong = || Error::new(Kind::DicomMalformed, format!("{} does not hold numbers", shown(tag)));
     let Some(element) = dataset.get(tag) else { return Ok(None) };
+    // Decimal and integer strings are parsed here, because writers pad them with zeros and tabs as well as spaces.
     let Value::Primitive(value) = element.value() else { return Err(wrong()) };
     let numbers: Vec<f64> = match value {
         PrimitiveValue::Empty => return Ok(None),

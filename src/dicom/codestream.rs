@@ -20,6 +20,7 @@ pub(super) struct Header {
 
 /// Reads the frame header of a JPEG stream (ITU-T T.81 annex B).
 pub(super) fn jpeg(stream: &[u8]) -> Result<Header> {
+    // Each turn moves on by one byte at least, so the walk ends with the stream.
     let mut at = 2;
     if !stream.starts_with(&[0xFF, 0xD8]) {
         return Err(wrong("is no jpeg stream"));
@@ -70,6 +71,7 @@ pub(super) fn jpeg2000(frame: &[u8]) -> Result<Header> {
         return Err(wrong("is no jpeg 2000 stream"));
     }
     let cut = || wrong("has a jpeg 2000 header that is cut short");
+    // SIZ (section A.5.1): capabilities, then eight 32-bit fields from offset 8, the number of components, and three bytes for each.
     let field = |index: usize| long(stream, 8 + 4 * index).ok_or_else(cut);
     let (x1, y1, x0, y0) = (field(0)?, field(1)?, field(2)?, field(3)?);
     let (tile_x, tile_y, tile_x0, tile_y0) = (field(4)?, field(5)?, field(6)?, field(7)?);
@@ -79,6 +81,7 @@ pub(super) fn jpeg2000(frame: &[u8]) -> Result<Header> {
     if tile_x == 0 || tile_y == 0 || tile_x0 > x0 || tile_y0 > y0 {
         return Err(wrong("has impossible jpeg 2000 tiles"));
     }
+    // Equation B-5: tiles across and down, counted from the tile grid's own origin.
     let tiles = u64::from((x1 - tile_x0).div_ceil(tile_x)) * u64::from((y1 - tile_y0).div_ceil(tile_y));
     if tiles > 64 && tiles.saturating_mul(LEAST_TILE) > u64::from(columns) * u64::from(rows) {
         return Err(Error::new(Kind::DicomHostile, format!("a frame is cut into {tiles} jpeg 2000 tiles")));

@@ -29,6 +29,7 @@ struct OpenSequence {
 
 /// Builds the header of a scanned file.
 pub(super) fn header(file: &Scanned, limits: &Limits) -> Result<InMemDicomObject> {
+    // The same question as the scan's, by its answer: encapsulated pixel data were found only where the syntax has them.
     let encapsulated = matches!(file.pixels, Pixels::Encapsulated { .. });
     let mut walker = Walker::new(&file.bytes, file.start, file.encoding, encapsulated, limits);
     let mut open = vec![Open { elements: Vec::new(), charset: SpecificCharacterSet::default() }];
@@ -38,6 +39,7 @@ pub(super) fn header(file: &Scanned, limits: &Limits) -> Result<InMemDicomObject
             Event::Element { tag, vr, value, encoding } => {
                 let Some(innermost) = open.last_mut() else { break };
                 let content = file.bytes.get(value).unwrap_or_default();
+                // It is the first text of a data set by its tag, so it governs all that follow it (PS3.3 section C.12.1.1.2).
                 if tag == tags::SPECIFIC_CHARACTER_SET {
                     innermost.charset = charset(content);
                 }
@@ -59,6 +61,7 @@ pub(super) fn header(file: &Scanned, limits: &Limits) -> Result<InMemDicomObject
             }
             Event::SequenceEnd => {
                 if let (Some(sequence), Some(innermost)) = (sequences.pop(), open.last_mut()) {
+                    // Lengths are left undefined: they were the file's, and the header has lost its pixels.
                     let items = Value::Sequence(DataSetSequence::new(sequence.items, Length::UNDEFINED));
                     innermost.elements.push(DataElement::new(sequence.tag, VR::SQ, items));
                 }
@@ -78,6 +81,7 @@ pub(super) fn file_meta(file: &Scanned, dataset: &InMemDicomObject) -> Result<Fi
         "" => from_dataset(other),
         value => value.to_owned(),
     };
+    // The syntax is that of the file as it came, also where the data set has been inflated.
     let syntax = file.syntax.map_or_else(|| text(&file.meta, tags::TRANSFER_SYNTAX_UID).to_owned(), |syntax| syntax.uid().to_owned());
     let mut table = FileMetaTableBuilder::new()
         .media_storage_sop_class_uid(or_else(tags::MEDIA_STORAGE_SOP_CLASS_UID, tags::SOP_CLASS_UID))
@@ -117,7 +121,9 @@ fn primitive(vr: VR, content: &[u8], encoding: Encoding, charset: &SpecificChara
         return P::Strs(content.split(|byte| *byte == b'\\').map(decode).collect());
     }
     let big = encoding.big_endian;
+    // The guards keep values whose length is no multiple of the unit out of the arms; they fall to the last one.
     match vr {
+        // One text each, in which a backslash is a character (PS3.5 table 6.2-1).
         VR::LT | VR::ST | VR::UT | VR::UR => P::Str(decode(content)),
         VR::AT if content.len().is_multiple_of(4) => {
             P::Tags(content.chunks_exact(4).map(|tag| Tag(encoding.u16(tag), encoding.u16(tag.get(2..).unwrap_or_default()))).collect())

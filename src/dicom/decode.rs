@@ -66,6 +66,7 @@ pub(super) fn decoders() -> Vec<(String, String)> {
     known
 }
 
+/// The codec of a syntax, `None` when there is none. The registry is the one list of what was compiled in.
 fn codec(syntax: &TransferSyntax) -> Option<Codec> {
     match syntax.codec() {
         RegistryCodec::None => Some(Codec::Native),
@@ -106,11 +107,15 @@ pub(super) fn unsupported(syntax: Option<&TransferSyntax>) -> Option<Error> {
     }
 }
 
+/// Names a syntax of the standard; `addition` says which part of it is not decoded.
 fn without_decoder(syntax: &TransferSyntax, addition: &str) -> Error {
     Error::new(Kind::TransferSyntaxUnsupported, format!("{} {}{addition}", syntax.uid(), syntax.name()))
 }
 
 /// Decodes one frame of one sample per pixel.
+///
+/// What comes out has exactly the samples of the shape. Whatever a code stream claims is compared with the shape before a buffer is
+/// sized by it; `ratio` bounds what a deflated frame may grow to.
 pub(super) fn decode<'a>(stored: Stored<'a>, shape: &Shape, syntax: Option<&TransferSyntax>, ratio: u64) -> Result<Samples<'a>> {
     let (Some(syntax), None) = (syntax, unsupported(syntax)) else {
         return Err(unsupported(syntax).unwrap_or_else(|| Error::new(Kind::Internal, "a transfer syntax is lost")));
@@ -132,6 +137,7 @@ pub(super) fn decode<'a>(stored: Stored<'a>, shape: &Shape, syntax: Option<&Tran
         Codec::Rle => return whole(uncoded(Stored::Joined(rle::decode(stored.bytes(), pixels, width)?)), pixels),
         Codec::Jpeg => {
             let header = agreeing(codestream::jpeg(stored.bytes())?, shape)?;
+            // The decoder knows 12 and 16 bits for the lossless process only (T.81 table B.2 allows 12 for SOF1 and SOF2).
             if header.precision > 8 && !header.is_lossless_jpeg {
                 return Err(without_decoder(syntax, &format!(" with {} bits per sample", header.precision)));
             }
@@ -143,6 +149,7 @@ pub(super) fn decode<'a>(stored: Stored<'a>, shape: &Shape, syntax: Option<&Tran
         }
         Codec::JpegXl => jpeg_xl(stored.bytes(), shape)?,
     };
+    // A stream of 8 bits in an image of 16 bits allocated decodes to single bytes.
     let width = if precision <= 8 { 1 } else { 2 };
     // The JPEG decoder answers in the machine's own byte order, the others in little endian.
     let big_endian = cfg!(target_endian = "big") && codec == Codec::Jpeg;
@@ -178,6 +185,8 @@ fn registry(stored: &Stored<'_>, shape: &Shape, syntax: &TransferSyntax, header:
     let bits = if header.precision <= 8 { 8 } else { 16 };
     let frame = OneFrame { bytes: stored.bytes(), syntax: syntax.uid(), rows: narrow(shape.rows)?, columns: narrow(shape.columns)?, bits };
     let mut samples = Zeroizing::new(Vec::new());
+    // Known panics on damaged streams: the JPEG adapter copies more samples than it made room for, and openjp2 counts past u32::MAX in a
+    // tag tree (seconds of work, ended by the overflow check that release builds keep). `samples` is dropped on each of them.
     let outcome = catch_unwind(AssertUnwindSafe(|| reader.decode_frame(&frame, 0, &mut samples)));
     match outcome {
         Ok(Ok(())) => Ok(samples),
@@ -187,6 +196,7 @@ fn registry(stored: &Stored<'_>, shape: &Shape, syntax: &TransferSyntax, header:
     }
 }
 
+/// Rows and columns are 16-bit numbers in DICOM; the scan has read them as such.
 fn narrow(size: u32) -> Result<u16> {
     u16::try_from(size).map_err(|_| Error::new(Kind::DicomMalformed, "rows or columns beyond 65535"))
 }
@@ -200,6 +210,7 @@ fn jpeg_xl(frame: &[u8], shape: &Shape) -> Result<(Zeroizing<Vec<u8>>, u32)> {
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let tracker = jxl_oxide::AllocTracker::with_limit(budget);
         let image = jxl_oxide::JxlImage::builder().alloc_tracker(tracker).read(frame).map_err(|_| damaged())?;
+        // Reading parses headers only; nothing of the image's size is allocated before the comparison.
         let header = Header {
             columns: image.width(),
             rows: image.height(),
@@ -248,12 +259,14 @@ impl PixelDataObject for OneFrame<'_> {
     fn samples_per_pixel(&self) -> Option<u16> {
         Some(1)
     }
+    // The stream's own depth, rounded up to bytes, so that an adapter neither pads nor cuts samples.
     fn bits_allocated(&self) -> Option<u16> {
         Some(self.bits)
     }
     fn bits_stored(&self) -> Option<u16> {
         Some(self.bits)
     }
+    // No colour transformation may be applied to the single component.
     fn photometric_interpretation(&self) -> Option<&str> {
         Some("MONOCHROME2")
     }

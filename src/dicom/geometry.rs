@@ -100,6 +100,7 @@ pub(super) fn judge(planes: &[Plane], rows: usize, columns: usize, source: Sourc
     // Equal positions stay in the order of arrival, so that the message below does not depend on chance.
     placed.sort_by(|a, b| a.along.total_cmp(&b.along));
     let step = check_stack(&placed, normal, source)?;
+    // The step is taken over the whole stack: rounding of single positions averages out.
     let origin = placed.first().map_or([0.0; 3], |slice| slice.position);
     let geometry = Geometry {
         dims: [columns, rows, placed.len()],
@@ -110,6 +111,7 @@ pub(super) fn judge(planes: &[Plane], rows: usize, columns: usize, source: Sourc
     Ok((geometry, placed.iter().map(|slice| slice.index).collect()))
 }
 
+/// A slice with its distance along the normal.
 struct Placed {
     index: usize,
     number: usize,
@@ -166,6 +168,7 @@ fn pixel_spacing(plane: &Plane) -> Result<Option<[f64; 2]>> {
 fn axes(orientation: [f64; 6]) -> Result<([f64; 3], [f64; 3], [f64; 3])> {
     let [a, b, c, d, e, f] = orientation;
     let (row, column) = ([a, b, c], [d, e, f]);
+    // All zeros, and a row direction given twice, are the usual damage.
     let off = (length(row) - 1.0).abs().max((length(column) - 1.0).abs()).max(dot(row, column).abs());
     if off.is_nan() || off > ORTHONORMAL_TOLERANCE {
         return Err(Error::new(Kind::GeometryInconsistent, "the direction cosines are not two perpendicular directions"));
@@ -192,6 +195,7 @@ fn check_stack(slices: &[Placed], normal: [f64; 3], source: Source) -> Result<[f
         return Err(Error::new(Kind::GeometryInconsistent, detail).with_hint("resample the series to an upright grid at the sender"));
     }
     gaps(&steps, median, tolerance)?;
+    // Two positions with an error of one tolerance each.
     let (least, most) = steps.iter().fold((f64::MAX, f64::MIN), |(least, most), step| (least.min(*step), most.max(*step)));
     if most - least > 2.0 * tolerance {
         return Err(Error::new(Kind::GeometryInconsistent, format!("steps between slices range from {least:.3} to {most:.3} mm")));
@@ -235,6 +239,7 @@ fn doubled(slices: &[Placed], steps: &[f64], normal: [f64; 3], tolerance: f64, s
         more => format!(", and {more} more pairs"),
     };
     let detail = format!("slices {k} and {} of {total} ({kind}s {} and {}) lie at one position{more}", k + 1, a.number, b.number);
+    // Every position taken the same number of times is not an accident but several volumes in one series.
     let positions = total - pairs.len();
     let error = Error::new(Kind::SliceDoubled, detail);
     Err(match total.is_multiple_of(positions) {
@@ -260,6 +265,7 @@ fn gaps(steps: &[f64], median: f64, tolerance: f64) -> Result<()> {
     if missing == 0 {
         return Ok(());
     }
+    // A message stays one line.
     let more = places.len().saturating_sub(4);
     places.truncate(4);
     let tail = if more > 0 { format!(", and {more} more gaps") } else { String::new() };

@@ -42,6 +42,7 @@ pub struct Loader {
     limits: Limits,
     selection: Selection,
     counts: Counts,
+    /// Images of the wanted series, or of all series while none is named.
     candidates: Vec<Candidate>,
 }
 
@@ -70,13 +71,16 @@ impl Loader {
                 return Ok(());
             }
         };
+        // Counted before the selection, so that "no such series" and "no image at all" are told apart.
         self.counts.images += 1;
         let header = dataset::header(&file, &self.limits).map_err(|error| in_file(number, error))?;
+        // With a named series the bytes of all others end here, in `file`'s drop.
         if !is_wanted(&self.selection, &header) {
             return Ok(());
         }
         let meta = dataset::file_meta(&file, &header).map_err(|error| in_file(number, error))?;
         let (shape, syntax, format) = (file.shape, file.syntax, format(&file, &header));
+        // The format may be unsupported; that matters only if this becomes the chosen series.
         let frames = Frames::new(file).map_err(|error| in_file(number, error))?;
         self.candidates.push(Candidate { number, instance: Instance { meta, dataset: header }, shape, syntax, format, frames });
         Ok(())
@@ -94,6 +98,7 @@ impl Loader {
         if candidates.is_empty() {
             return Err(nothing_found(counts));
         }
+        // The bytes of the series that were not chosen are overwritten and freed when `choose` returns.
         let members = choose(candidates);
         if let Some(error) = members.iter().find_map(obstacle) {
             return Err(error);
@@ -119,6 +124,7 @@ fn in_file(number: usize, error: Error) -> Error {
     }
 }
 
+/// Tells an empty folder from one with the wrong files, and both from a series that is not there.
 fn nothing_found(counts: Counts) -> Error {
     let Counts { images, without_pixels, directories, foreign } = counts;
     if images > 0 {
@@ -165,6 +171,7 @@ fn allocate(dims: &[usize; 3], limits: &Limits) -> Result<Vec<f32>> {
 fn decode_frames(mut member: Candidate, order: &[usize], voxels: &mut [f32], limits: &Limits, control: &Control) -> Result<Vec<Instance>> {
     let done = AtomicUsize::new(0);
     let slice = voxels.len() / order.len().max(1);
+    // Every thread writes its own slices and reads shared bytes, so the result does not depend on how many there are.
     let decoded: Result<()> = voxels.par_chunks_mut(slice.max(1)).zip(order.par_iter()).try_for_each(|(voxels, frame)| {
         control.check()?;
         decode_into(&member, *frame, voxels, limits)?;
@@ -180,6 +187,7 @@ fn decode_frames(mut member: Candidate, order: &[usize], voxels: &mut [f32], lim
 fn decode_files(members: Vec<Candidate>, order: &[usize], voxels: &mut [f32], limits: &Limits, control: &Control) -> Result<Vec<Instance>> {
     let done = AtomicUsize::new(0);
     let slice = voxels.len() / order.len().max(1);
+    // Candidates move into the order of the slices and from there into the closure that drops each after its last use.
     let mut waiting: Vec<Option<Candidate>> = members.into_iter().map(Some).collect();
     let sorted: Vec<Candidate> = order.iter().filter_map(|index| waiting.get_mut(*index).and_then(Option::take)).collect();
     voxels
@@ -194,6 +202,7 @@ fn decode_files(members: Vec<Candidate>, order: &[usize], voxels: &mut [f32], li
         .collect()
 }
 
+/// Progress over slices; the counter carries no result.
 fn report(done: &AtomicUsize, total: usize, control: &Control) {
     let done = done.fetch_add(1, Ordering::Relaxed) + 1;
     control.progress("load", done as f64 / total.max(1) as f64);

@@ -50,6 +50,7 @@ pub(super) fn format(file: &Scanned, dataset: &InMemDicomObject) -> Result<Forma
         Pixels::Native { tag, vr, .. } => (*tag, *vr),
         Pixels::Encapsulated { .. } => (tags::PIXEL_DATA, VR::OB),
     };
+    // Float and double pixel data have no bits stored and no sign bit of their own (PS3.3 section C.7.6.24).
     if tag != tags::PIXEL_DATA {
         return Ok(Format::Float);
     }
@@ -57,6 +58,7 @@ pub(super) fn format(file: &Scanned, dataset: &InMemDicomObject) -> Result<Forma
     if !matches!(allocated, 8 | 16 | 32) {
         return unsupported(format!("{allocated} bits allocated per sample; 8, 16 and 32 are supported"));
     }
+    // Both are required; files without them mean the whole of what is allocated.
     let stored = whole(dataset, tags::BITS_STORED)?.unwrap_or(allocated);
     let high = whole(dataset, tags::HIGH_BIT)?.unwrap_or(stored.saturating_sub(1));
     if stored == 0 || stored > allocated || high >= allocated || high + 1 < stored {
@@ -71,6 +73,7 @@ pub(super) fn format(file: &Scanned, dataset: &InMemDicomObject) -> Result<Forma
 /// Reads the modality transformation of a frame: its own functional group, the shared one, or the image's (PS3.3 sections C.7.6.16.2.9,
 /// C.11.1). A slope without an intercept, or the other way round, counts as 1 or 0.
 pub(super) fn transform(dataset: &InMemDicomObject, frame: usize, format: Format) -> Result<Transform> {
+    // An enhanced image's own groups win over attributes of its root, which converters leave behind.
     let group = functional_group(dataset, frame, tags::PIXEL_VALUE_TRANSFORMATION_SEQUENCE);
     if group.is_none()
         && let Some(table) = item(dataset, tags::MODALITY_LUT_SEQUENCE, 0)
@@ -80,6 +83,7 @@ pub(super) fn transform(dataset: &InMemDicomObject, frame: usize, format: Format
     let from = group.unwrap_or(dataset);
     let slope = number(from, tags::RESCALE_SLOPE)?.unwrap_or(1.0);
     let intercept = number(from, tags::RESCALE_INTERCEPT)?.unwrap_or(0.0);
+    // A slope of 0 would make every voxel the intercept.
     if slope == 0.0 {
         return Err(Error::new(Kind::DicomMalformed, "the rescale slope is 0"));
     }
@@ -102,10 +106,12 @@ pub(super) fn render(samples: &Samples<'_>, format: Format, transform: &Transfor
     }
 }
 
+/// Integer samples of one, two or four bytes.
 fn integers(bytes: &[u8], samples: &Samples<'_>, format: Format, transform: &Transform, voxels: &mut [f32]) -> Result<()> {
     let Format::Integer { stored, high, signed, .. } = format else { return Err(Error::new(Kind::Internal, "an integer format is lost")) };
     let (bits, high) = match samples.precision {
         None => (stored, high),
+        // Where a compressed sample's bits sit is the stream's matter; a shifted high bit has no meaning there.
         Some(_) if high + 1 != stored => {
             return Err(Error::new(Kind::PixelsUnsupported, format!("compressed samples of {stored} bits below bit {high}")));
         }
@@ -119,6 +125,7 @@ fn integers(bytes: &[u8], samples: &Samples<'_>, format: Format, transform: &Tra
         true => f64::from((raw << up).cast_signed() >> down),
         false => f64::from((raw << up) >> down),
     };
+    // The width is fixed per call, so each arm becomes a loop without branches.
     let source = Source { bytes, big_endian: samples.big_endian };
     match samples.width {
         1 => source.fill(voxels, transform, |word: [u8; 1]| value(u32::from(word[0]))),
@@ -127,10 +134,12 @@ fn integers(bytes: &[u8], samples: &Samples<'_>, format: Format, transform: &Tra
     }
 }
 
+/// Real numbers.
 fn fill<const N: usize>(samples: &Samples<'_>, voxels: &mut [f32], transform: &Transform, value: impl Fn([u8; N]) -> f64) -> Result<()> {
     Source { bytes: samples.bytes(), big_endian: samples.big_endian }.fill(voxels, transform, value)
 }
 
+/// Words in one byte order.
 struct Source<'a> {
     bytes: &'a [u8],
     big_endian: bool,
@@ -147,6 +156,8 @@ impl Source<'_> {
             word.reverse();
             word
         };
+        // PS3.3 equation C.11.1: output = slope x stored + intercept, product and sum each rounded once as numpy does, then one rounding
+        // to f32.
         match (transform, self.big_endian) {
             (Transform::Linear { slope, intercept }, false) => {
                 words.iter().zip(voxels).for_each(|(word, voxel)| *voxel = (value(*word) * slope + intercept) as f32);
@@ -158,6 +169,7 @@ impl Source<'_> {
                 let last = values.len().saturating_sub(1);
                 for (word, voxel) in words.iter().zip(voxels) {
                     let stored = value(if big_endian { reversed(*word) } else { *word }) as i64;
+                    // A value below the first takes entry 0, one above the last takes the last.
                     let index = usize::try_from(stored.saturating_sub(*first)).unwrap_or(0).min(last);
                     *voxel = values.get(index).copied().unwrap_or_default();
                 }

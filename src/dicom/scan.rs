@@ -94,6 +94,7 @@ const PIXEL_TAGS: [Tag; 3] = [tags::PIXEL_DATA, tags::FLOAT_PIXEL_DATA, tags::DO
 
 /// Scans one file.
 pub(super) fn scan(bytes: Zeroizing<Vec<u8>>, limits: &Limits) -> Result<Found> {
+    // The steps below read a few elements at most until `walk`, which reads all of them once.
     let Some(start) = recognise(&bytes, limits) else { return Ok(Found::Foreign) };
     let (meta, start) = file_meta(&bytes, start, limits)?;
     if text(&meta, tags::MEDIA_STORAGE_SOP_CLASS_UID) == uids::MEDIA_STORAGE_DIRECTORY_STORAGE {
@@ -162,6 +163,7 @@ fn is_plausible(bytes: &[u8], encoding: Encoding, limits: &Limits) -> bool {
             continue;
         }
         let in_order = match last {
+            // Group 0008 opens every image; its first elements (length, character set, image type) are low.
             None => (tag.0 == 0x0002 || tag.0 == 0x0008) && tag.1 < 0x0100,
             Some(last) => last < tag && (tag.0 <= 0x0010),
         };
@@ -188,6 +190,7 @@ fn file_meta(bytes: &[u8], start: usize, limits: &Limits) -> Result<(Vec<(Tag, S
             let detail = format!("file meta information of more than {} bytes (limits.meta_bytes)", limits.meta_bytes);
             return Err(Error::new(Kind::DicomHostile, detail));
         }
+        // Private information and other binary elements are not carried on.
         let content = bytes.get(value).unwrap_or_default();
         if content.is_ascii() {
             let text = String::from_utf8_lossy(content);
@@ -199,6 +202,7 @@ fn file_meta(bytes: &[u8], start: usize, limits: &Limits) -> Result<(Vec<(Tag, S
 
 /// UID of the syntax that a data set without file meta information is written in.
 fn guessed_syntax(dataset: &[u8]) -> &'static str {
+    // In implicit VR these two bytes are the low half of a length of at least 16705, which no first element of a data set has.
     let is_explicit = dataset.get(4..6).and_then(|code| <[u8; 2]>::try_from(code).ok()).is_some_and(|code| VR::from_binary(code).is_some());
     match (is_explicit, dataset.first()) {
         // The first group is below 0100, so its high byte is the zero one.
@@ -230,6 +234,7 @@ fn walk(
     syntax: Option<&TransferSyntax>,
     limits: &Limits,
 ) -> Result<Option<(Pixels, Shape)>> {
+    // A syntax that nobody knows may hold anything, so its pixels may be fragments too.
     let encapsulated = syntax.is_none_or(TransferSyntax::is_encapsulated_pixel_data);
     let mut walker = Walker::new(bytes, start, encoding, encapsulated, limits);
     let mut shape = Shape { frames: 1, samples: 1, ..Shape::default() };
@@ -238,6 +243,7 @@ fn walk(
     loop {
         let at_root = walker.at_root();
         let Some(event) = walker.next()? else { break };
+        // Icons and referenced images inside sequences have rows and pixels of their own, which are not the image's.
         if !at_root {
             continue;
         }
@@ -312,6 +318,7 @@ impl Shape {
                 return Err(Error::new(Kind::DicomMalformed, format!("pixel data without {name}")));
             }
         }
+        // Each product is checked: four numbers of 16 bits and one of 32 pass 64 bits together.
         if self.frames as usize > limits.slices {
             return Err(Error::new(Kind::DicomHostile, format!("{} frames, more than {} (limits.slices)", self.frames, limits.slices)));
         }
@@ -348,6 +355,7 @@ impl Shape {
         if is_whole(uncompressed) || (self.samples == 3 && is_whole(uncompressed / 3 * 2)) {
             return Ok(());
         }
+        // Longer values are refused like shorter ones: one of the five attributes is then not that of these pixels.
         let Shape { rows, columns, frames, samples, bits } = self;
         let product = format!("{rows} rows x {columns} columns x {frames} frames x {samples} samples x {bits} bits");
         Err(Error::new(Kind::DicomMalformed, format!("{product} make {uncompressed} bytes, the pixel data have {length}")))

@@ -1,4 +1,8 @@
 //! From instances to one series: which one is meant, and whether its instances belong together.
+//!
+//! A study holds scouts, several sequences, screenshots, reports. The caller may name the series; otherwise a rule decides, always the
+//! same for the same files in whatever order they come. Inside the series all instances must agree, because a volume of mixed
+//! matrices, directions or frames of reference would be wrong without looking wrong: nothing is dropped in silence to make it fit.
 
 use std::collections::BTreeMap;
 
@@ -25,6 +29,7 @@ pub(super) fn choose(candidates: Vec<Candidate>) -> Vec<Candidate> {
         let uid = text(&candidate.instance.dataset, tags::SERIES_INSTANCE_UID).unwrap_or_default();
         series.entry(uid).or_default().push(candidate);
     }
+    // Slices are counted in frames, so that an enhanced instance competes with a folder of single ones.
     let rank = |members: &[Candidate]| {
         let slices: u64 = members.iter().map(|member| u64::from(member.shape.frames)).sum();
         let first = members.first();
@@ -40,6 +45,7 @@ pub(super) fn choose(candidates: Vec<Candidate>) -> Vec<Candidate> {
     best.unwrap_or_default()
 }
 
+/// SOP classes whose pixels are labels or dose on the grid of another series.
 fn is_derived_object(dataset: &InMemDicomObject) -> bool {
     const DERIVED: [&str; 4] =
         [uids::SEGMENTATION_STORAGE, uids::LABEL_MAP_SEGMENTATION_STORAGE, uids::HEIGHT_MAP_SEGMENTATION_STORAGE, uids::RT_DOSE_STORAGE];
@@ -51,6 +57,7 @@ fn is_derived_object(dataset: &InMemDicomObject) -> bool {
 pub(super) fn arrange(members: &[Candidate], limits: &Limits) -> Result<(Geometry, Vec<usize>)> {
     let Some(first) = members.first() else { return Err(Error::new(Kind::SeriesNotFound, "")) };
     agree(members)?;
+    // Several multi-frame files are several stacks, or one stack cut by rules of the vendor; neither is guessed at.
     let multi_frame = members.iter().find(|member| member.shape.frames > 1);
     if let (Some(member), true) = (multi_frame, members.len() > 1) {
         let detail =
@@ -72,6 +79,7 @@ pub(super) fn arrange(members: &[Candidate], limits: &Limits) -> Result<(Geometr
         None => {
             let planes: Result<Vec<Plane>> = members.iter().map(|member| plane(&member.instance.dataset, None, member.number)).collect();
             let planes = planes?;
+            // One radiograph needs no place; one slice of a body does, or its side and level would be unknown.
             if let [alone] = planes.as_slice()
                 && alone.position.is_none()
                 && is_cross_sectional(&first.instance.dataset)
@@ -108,6 +116,7 @@ fn agree(members: &[Candidate]) -> Result<()> {
         if a.samples != b.samples {
             return differing("samples per pixel", a.samples, b.samples);
         }
+        // Positions of different frames of reference are coordinates of different origins (PS3.3 section C.7.4.1).
         if frame_of_reference(member) != reference {
             let detail = format!("files {} and {} have different frames of reference", first.number, member.number);
             return Err(Error::new(Kind::GeometryInconsistent, detail));
@@ -134,6 +143,7 @@ fn plane(dataset: &InMemDicomObject, frame: Option<usize>, number: usize) -> Res
         // A projection's spacing at the detector; at the patient it is smaller by an unknown magnification (PS3.3 section 10.7.1.3).
         spacing = array(dataset, tags::IMAGER_PIXEL_SPACING)?.or(array(dataset, tags::NOMINAL_SCANNED_PIXEL_SPACING)?);
     }
+    // Some writers give Spacing Between Slices a sign for the direction; the direction is the positions' matter.
     let positive = |value: Option<f64>| value.map(f64::abs).filter(|value| *value > 0.0);
     let between = positive(self::number(measures, tags::SPACING_BETWEEN_SLICES)?);
     Ok(Plane {

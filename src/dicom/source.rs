@@ -61,7 +61,7 @@ impl Frames {
     }
 }
 
-/// Bytes of a frame, lent or joined.
+/// Bytes of a frame, lent or joined. Joined ones are plaintext of their own and are overwritten when dropped.
 pub(super) enum Stored<'a> {
     Lent(&'a [u8]),
     Joined(Zeroizing<Vec<u8>>),
@@ -81,6 +81,7 @@ fn native_frame_bytes(shape: &Shape) -> usize {
     usize::try_from(shape.frame_samples() * u64::from(shape.bits.div_ceil(8))).unwrap_or(usize::MAX)
 }
 
+/// Shares fragments out among frames; every fragment belongs to exactly one.
 fn group(
     bytes: &[u8],
     frames: usize,
@@ -90,6 +91,7 @@ fn group(
 ) -> Result<Vec<Vec<Range<usize>>>> {
     let basic: Vec<u64> = words(bytes.get(table).unwrap_or_default(), u32::from_le_bytes).map(u64::from).collect();
     let extended: Vec<u64> = words(bytes.get(extended).unwrap_or_default(), u64::from_le_bytes).collect();
+    // A frame has one fragment at least, so a frame count cannot size a buffer that the file does not pay for.
     if fragments.len() < frames {
         return Err(Error::new(Kind::DicomMalformed, format!("{} fragments for {frames} frames", fragments.len())));
     }
@@ -97,6 +99,7 @@ fn group(
     if frames == 1 {
         return Ok(vec![fragments]);
     }
+    // The basic table wins: PS3.5 section A.4 requires it to be empty where an extended one is used.
     match (basic.is_empty(), extended.is_empty()) {
         (false, _) => by_offsets(&basic, frames, &fragments),
         (true, false) => by_offsets(&extended, frames, &fragments),
@@ -105,6 +108,7 @@ fn group(
     }
 }
 
+/// Little-endian numbers; encapsulated data sets are always little endian (PS3.5 section A.4).
 fn words<T, const N: usize>(bytes: &[u8], from: impl Fn([u8; N]) -> T) -> impl Iterator<Item = T> {
     bytes.as_chunks::<N>().0.iter().map(move |word| from(*word))
 }
@@ -115,6 +119,7 @@ fn by_offsets(offsets: &[u64], frames: usize, fragments: &[Range<usize>]) -> Res
     if offsets.len() != frames {
         return Err(wrong(format!("has {} entries for {frames} frames", offsets.len())));
     }
+    // Fragments and entries both ascend, so one pass pairs them; an entry that is passed over is never met again.
     let base = fragments.first().map_or(0, |first| first.start);
     let mut grouped: Vec<Vec<Range<usize>>> = Vec::with_capacity(frames);
     let mut next = offsets.iter();

@@ -49,6 +49,7 @@ impl Encoding {
         }
     }
 
+    /// Group and element, each in the encoding's byte order.
     fn tag(self, bytes: &[u8]) -> Tag {
         Tag(self.u16(bytes), self.u16(bytes.get(2..).unwrap_or_default()))
     }
@@ -70,6 +71,7 @@ pub(super) enum Event {
     Fragments { table: Range<usize>, fragments: Vec<Range<usize>> },
 }
 
+/// What a frame of the stack stands for.
 #[derive(PartialEq)]
 enum Container {
     Sequence,
@@ -125,6 +127,7 @@ impl<'a> Walker<'a> {
         }
     }
 
+    /// Ends the innermost container.
     fn leave(&mut self) -> Event {
         match self.frames.pop() {
             Some(Frame { container: Container::Sequence, .. }) => Event::SequenceEnd,
@@ -151,6 +154,8 @@ impl<'a> Walker<'a> {
         (end <= bound).then_some(self.position..end)
     }
 
+    /// Counts what will cost a parser memory. A megabyte of empty elements becomes tens of megabytes of
+    /// objects.
     fn count(&mut self, more: usize) -> Result<()> {
         self.counted = self.counted.saturating_add(more);
         if self.counted > self.limits.elements {
@@ -162,10 +167,12 @@ impl<'a> Walker<'a> {
         Ok(())
     }
 
+    /// The file, or the container, stops in the middle of a header.
     fn truncated(&self) -> Error {
         Error::new(Kind::DicomMalformed, format!("ends inside an element at offset {}", self.position))
     }
 
+    /// In a sequence: an item header, or the delimiter of a sequence of undefined length.
     fn item(&mut self) -> Result<Event> {
         let header = self.peek(8).ok_or_else(|| self.truncated())?;
         let (encoding, bound) = self.surroundings();
@@ -188,6 +195,7 @@ impl<'a> Walker<'a> {
         }
     }
 
+    /// In an item or the root: an element header, or the delimiter of an item of undefined length.
     fn element(&mut self) -> Result<Option<Event>> {
         if self.frames.is_empty() && self.only_padding_follows() {
             return Ok(None);
@@ -195,6 +203,7 @@ impl<'a> Walker<'a> {
         let header = self.peek(8).ok_or_else(|| self.truncated())?;
         let (encoding, _) = self.surroundings();
         let (tag, offset) = (encoding.tag(header), self.position);
+        // Delimiters have no VR in any encoding (PS3.5 section 7.5).
         if tag.0 == 0xFFFE {
             let closes = tag == ITEM_END && self.frames.last().is_some_and(|frame| frame.end.is_none());
             self.position += 8;
@@ -257,6 +266,7 @@ impl<'a> Walker<'a> {
         Ok((vr, length))
     }
 
+    /// PS3.5 section 7.1.3: the dictionary knows the VR.
     fn implicit_header(&mut self, tag: Tag, header: &[u8], encoding: Encoding) -> (VR, u32) {
         self.position += 8;
         (implicit_vr(tag, self.signed), encoding.u32(header.get(4..).unwrap_or_default()))
@@ -277,7 +287,9 @@ impl<'a> Walker<'a> {
         Ok(Event::SequenceStart { tag })
     }
 
+    /// Opens a sequence, if there may be one more.
     fn enter_sequence(&mut self, end: Option<usize>, encoding: Encoding) -> Result<()> {
+        // The stack alternates sequences and items and is never longer than twice the limit, so counting is cheap.
         let depth = self.frames.iter().filter(|frame| frame.container == Container::Sequence).count();
         if depth >= self.limits.depth {
             return Err(Error::new(Kind::DicomHostile, format!("sequences nest deeper than {} (limits.depth)", self.limits.depth)));
