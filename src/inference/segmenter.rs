@@ -127,6 +127,9 @@ impl Windows {
 fn windows(contract: &Contract, options: &RuntimeOptions) -> Result<Windows> {
     let invalid = |key: &'static str, hint: String| Error::new(Kind::ConfigInvalidValue, key).with_hint(hint).at(Stage::Inference);
     let Size::Sliding { window, overlap, gaussian, batch, multiple, .. } = contract.grid.size else {
+        if options.window.is_some() {
+            return Err(invalid("inference.window", "the model is not run in windows".into()));
+        }
         return Ok(Windows { window: [1; 3], overlap: 0.0, gaussian: false, batch: 1, multiple: None });
     };
     let asked = options.window.unwrap_or(window);
@@ -218,5 +221,25 @@ impl Network for Windowed<'_> {
             });
             take(Maps { values: &active, channels, channels_first: first })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_want_of_memory_leads_to_fewer_and_then_to_smaller_windows() {
+        let mut windows = Windows { window: [64, 64, 32], overlap: 0.25, gaussian: true, batch: 3, multiple: Some(16) };
+        let mut tried = Vec::new();
+        while let Some(less) = windows.less() {
+            windows = less;
+            tried.push((less.batch, less.window));
+        }
+        assert_eq!(
+            tried,
+            [(1, [64, 64, 32]), (1, [64, 32, 32]), (1, [32, 32, 32]), (1, [32, 32, 16]), (1, [32, 16, 16]), (1, [16, 16, 16])]
+        );
+        assert!(Windows { batch: 1, multiple: None, ..windows }.less().is_none(), "only the contract allows other windows");
     }
 }

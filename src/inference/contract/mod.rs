@@ -7,7 +7,7 @@ mod json;
 
 use serde_json::Value;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::imaging::components::Connectivity;
 use crate::imaging::orient::Orientation;
 use crate::imaging::resample::Interpolation;
@@ -251,7 +251,7 @@ impl Contract {
     /// Reads a contract.
     ///
     /// # Errors
-    /// [`Kind::ModelContract`], with the key.
+    /// [`crate::error::Kind::ModelContract`], with the key.
     pub fn read(bytes: &[u8]) -> Result<Contract> {
         let value = json::parse(bytes)?;
         let root = Object::new("", &value)?;
