@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 pub(super) fn own_folder() -> Option<PathBuf> {
     // Any address of ours will do.
     let address = own_folder as fn() -> Option<PathBuf> as *const libc::c_void;
-    // For a program the linker gives the name it was called by, which may be relative. Reading that from the current folder would let whoever
-    // fills that folder choose what is loaded; the kernel knows the program's true file.
+    // For a program the linker gives the name it was called by, which may be relative. Reading that from the current folder would let
+    // whoever fills that folder choose what is loaded; the kernel knows the program's true file.
     let file = match file_of(address) {
         Some(file) if file.is_absolute() => file,
         _ => std::env::current_exe().ok()?,

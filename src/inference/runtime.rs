@@ -1,9 +1,9 @@
 //! ONNX Runtime: found at run time, loaded once.
 //!
-//! The library does not ship ONNX Runtime, because hospitals choose between builds (CPU, CUDA, a distribution's own). It is searched for, in this order:
-//! `inference.runtime_library`, the environment variable ORT_DYLIB_PATH, the folder of this library, the dynamic linker's own search, the usual
-//! folders. The first two are statements of a person: when one of them names something that does not work, that is an error and
-//! nothing else is tried.
+//! The library does not ship ONNX Runtime, because hospitals choose between builds (CPU, CUDA, a distribution's own). It is searched for,
+//! in this order: `inference.runtime_library`, the environment variable ORT_DYLIB_PATH, the folder of this library, the dynamic linker's
+//! own search, the usual folders. The first two are statements of a person: when one of them names something that does not work, that is an
+//! error and nothing else is tried.
 //!
 //! A process has one runtime with one environment, without telemetry and without a log of its own: its messages quote names and values
 //! out of models. **Invariant:** no text of ONNX Runtime reaches an error, a log or the audit trail; an error says its code's name.
@@ -54,7 +54,8 @@ static LOADED: Mutex<Option<Arc<Runtime>>> = Mutex::new(None);
 /// The runtime, loaded by the first call. A failed call may be repeated after the cause was removed.
 ///
 /// # Errors
-/// [`Kind::RuntimeMissing`], with the places searched; [`Kind::RuntimeFailed`] when another runtime than the one asked for is loaded already.
+/// [`Kind::RuntimeMissing`], with the places searched; [`Kind::RuntimeFailed`] when another runtime than the one asked for is loaded
+/// already.
 pub(super) fn load(library: Option<&Path>) -> Result<Arc<Runtime>> {
     let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(runtime) = loaded.as_ref() {
@@ -173,6 +174,7 @@ fn open(path: &Path) -> Result<Runtime, &'static str> {
         Load::InvalidVersionString => "without a version",
     })?;
     let (path, version) = loaded::onnx_runtime(&absolute).ok_or("without a version")?;
+    // Whoever loads the runtime first decides for the process: its environment cannot be made twice, nor the library unloaded safely.
     // The sink swallows every message; the level keeps the runtime from composing them.
     let environment = builder
         .with_name("smp")
@@ -186,6 +188,7 @@ fn open(path: &Path) -> Result<Runtime, &'static str> {
 
 /// An error of ONNX Runtime as one of ours: the name of its code, never its text.
 pub(super) fn failure<R>(error: &ort::Error<R>, what: &'static str, on_cuda: bool) -> Error {
+    // The runtime has no code for a want of memory; only its text tells it from other failures.
     if let Some(detail) = out_of_memory(error.message()) {
         let kind = if on_cuda { Kind::DeviceOutOfMemory } else { Kind::OutOfMemory };
         return Error::new(kind, detail).at(crate::error::Stage::Inference);

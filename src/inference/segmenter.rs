@@ -1,4 +1,9 @@
 //! A segmentation model behind [`Segmenter`]: a contract, a session, and the road there and back.
+//!
+//! Everything that the configuration may change about a model (`inference.window`, `overlap`, `batch`) is checked against the contract when
+//! the model is opened, so a study never fails late for a setting. When a device runs out of memory the same windows are tried fewer at
+//! once, and then, where the contract allows other windows, smaller ones; the labels then differ a little, as they would between two
+//! settings.
 
 use crate::control::Control;
 use crate::error::{Error, Kind, Result, Stage};
@@ -44,6 +49,7 @@ impl OnnxSegmenter {
         if shape.len() != 5 {
             return Err(Error::new(Kind::ModelShape, format!("the output has {} dimensions, a segmentation has 5", shape.len())));
         }
+        // A model may leave the number of channels open; then each run's output is checked instead.
         if let Ok(channels) = usize::try_from(shape[if channels_first { 1 } else { 4 }])
             && channels > 0
         {
@@ -61,6 +67,7 @@ impl OnnxSegmenter {
             let plan = if sliding { Plan::sliding(dims, windows.window, windows.overlap, windows.gaussian) } else { Plan::whole(dims) };
             let mut found = filled(voxel_count(dims)?, 0u8)?;
             let area = dims[0] * dims[1];
+            // Slices are decided as they become final: the maps of all channels never exist for the whole volume.
             let result = sliding::stitch(data, &plan, windows.batch, &network, control, |slice, maps, channels| {
                 let labels = &mut found[slice * area..(slice + 1) * area];
                 labels::decide(maps, channels, &self.contract.output, self.contract.output.activate_windows, labels);
@@ -98,6 +105,7 @@ impl Segmenter for OnnxSegmenter {
         if matches!(self.contract.grid.size, Size::Whole { .. }) {
             self.model.check_spatial(memory_order(shape), self.contract.grid.channels_first)?;
         }
+        // A frame that needs neither padding nor cropping goes as it is: at 256 x 256 x 256 a copy is 64 MiB.
         let found = if shape == dims && lower == [0; 3] {
             self.stitch(&frame.voxels, shape, control)?
         } else {

@@ -1,7 +1,7 @@
 //! Models opened and run for real, against a second implementation of the same road in numpy (`tests/interop/inference_expected.py`).
 //!
-//! The tests that run a model need ONNX Runtime: set ORT_DYLIB_PATH to its shared library (PyPI's `onnxruntime` wheel holds one). Without it they say
-//! that they were skipped.
+//! The tests that run a model need ONNX Runtime: set ORT_DYLIB_PATH to its shared library (PyPI's `onnxruntime` wheel holds one). Without
+//! it they say that they were skipped.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -408,8 +408,8 @@ fn files_are_judged_before_any_runtime_is_needed() {
     assert_eq!(kind(&path), Kind::ModelDigest);
 }
 
-/// A real model on a real series. `tests/interop/meshnet_expected.py` makes the folder: volume, contract, model, and what numpy and onnxruntime make
-/// of them. It takes a gigabyte or two, hence a variable of its own.
+/// A real model on a real series. `tests/interop/meshnet_expected.py` makes the folder: volume, contract, model, and what numpy and
+/// onnxruntime make of them. It takes a gigabyte or two, hence a variable of its own.
 #[test]
 fn a_real_model_segments_a_real_brain_as_the_second_implementation_does() {
     let Some(folder) = std::env::var_os("SMP_MESHNET_DIR").map(PathBuf::from) else {

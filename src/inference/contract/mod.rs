@@ -1,7 +1,7 @@
 //! The model contract: what a model needs done to a volume before it sees it, and what its numbers mean.
 //!
-//! The format is described in docs/model-contract.md, with two whole examples. A contract is read once, when the model is opened, and is then
-//! complete: the code that runs models asks it and decides nothing by itself. Whatever it does not know is an error.
+//! The format is described in docs/model-contract.md, with two whole examples. A contract is read once, when the model is opened, and is
+//! then complete: the code that runs models asks it and decides nothing by itself. Whatever it does not know is an error.
 
 mod json;
 
