@@ -1,11 +1,11 @@
 //! Sampling a volume or a mask on another grid.
 //!
-//! ITK's convention: continuous indices count from the first voxel's centre, the origin of a resampled volume stays at that centre, and voxel n
-//! reaches half a voxel to each side. Within the outer half voxel, and on a grid that stands a little over, the edge value holds. Masks are
-//! only ever sampled at the nearest voxel, so no label arises that was not there; halves round up, as in ITK.
+//! ITK's convention: continuous indices count from the first voxel's centre, the origin of a resampled volume stays at that centre, and
+//! voxel n reaches half a voxel to each side. Within the outer half voxel, and on a grid that stands a little over, the edge value holds.
+//! Masks are only ever sampled at the nearest voxel, so no label arises that was not there; halves round up, as in ITK.
 //!
-//! Grids along the volume's own axes ([`AlignedGrid`]) take a fast road: an exact reordering, then one pass that combines four rows per output
-//! row and interpolates within it by table. Grids that are turned ([`to_grid`]) compute every position.
+//! Grids along the volume's own axes ([`AlignedGrid`]) take a fast road: an exact reordering, then one pass that combines four rows per
+//! output row and interpolates within it by table. Grids that are turned ([`to_grid`]) compute every position.
 
 use rayon::prelude::*;
 

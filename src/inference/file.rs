@@ -1,7 +1,8 @@
 //! The model file: read once, hashed, looked at, and only then given to the runtime.
 //!
-//! The bytes that were hashed are the bytes that are run: the runtime gets memory, never a path, so nobody can exchange the file in between. A file
-//! that keeps its weights in other files is refused for the same reason. Pickles are recognised by content, whatever their name, and never opened.
+//! The bytes that were hashed are the bytes that are run: the runtime gets memory, never a path, so nobody can exchange the file in
+//! between. A file that keeps its weights in other files is refused for the same reason. Pickles are recognised by content, whatever their
+//! name, and never opened.
 
 use std::fs::File;
 use std::io::Read;
@@ -125,6 +126,9 @@ impl Message {
 }
 
 /// Whether any tensor of a message lies in another file; `None` when the bytes are not such a message.
+///
+/// The walk follows only the fields that can hold a tensor, checks every length against what is left, and goes no deeper than `depth`. The
+/// runtime parses the bytes again later; a file that this walk cannot read is refused before.
 fn external_data(bytes: &[u8], message: Message, depth: usize) -> Option<bool> {
     let depth = depth.checked_sub(1)?;
     let mut rest = bytes;

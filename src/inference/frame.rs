@@ -1,7 +1,7 @@
 //! The road from a volume to what a model sees, and back: steps 1 to 6 and 8 of docs/model-contract.md.
 //!
-//! A [`Frame`] is the grid that a contract describes, laid on one volume, in the memory order of the model's tensor (W fastest, then H, then D). It
-//! keeps how it lies on the volume's grid, so labels return by its inverse and a mask takes the same road as the voxels.
+//! A [`Frame`] is the grid that a contract describes, laid on one volume, in the memory order of the model's tensor (W fastest, then H,
+//! then D). It keeps how it lies on the volume's grid, so labels return by its inverse and a mask takes the same road as the voxels.
 
 use crate::control::Control;
 use crate::error::{Error, Kind, Result};
@@ -102,8 +102,8 @@ impl Frame {
         onto: &Geometry,
         control: &Control,
     ) -> Result<Vec<u8>> {
-        // Onto the frame first: outside the window is background, but past the frame's own edge (half a voxel, from rounding its length) the
-        // nearest voxel still answers.
+        // Onto the frame first: outside the window is background, but past the frame's own edge (half a voxel, from rounding its length)
+        // the nearest voxel still answers.
         let whole = AlignedGrid::window(lower, shape).inverse(self.dims());
         let on_frame = resample::nearest(labels, shape, &whole, Some(0), control)?;
         let back = self.grid.inverse(self.below.dims);

@@ -1,7 +1,7 @@
 //! From a model's numbers to labels: activation, decision, clean-up, volumes.
 //!
-//! The rules are the contract's ("Outputs" and "Postprocessing" in docs/model-contract.md). Ties go to the lowest channel, so that a result does
-//! not depend on the order of anything.
+//! The rules are the contract's ("Outputs" and "Postprocessing" in docs/model-contract.md). Ties go to the lowest channel, so that a result
+//! does not depend on the order of anything.
 
 use rayon::prelude::*;
 

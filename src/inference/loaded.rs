@@ -12,9 +12,13 @@ use std::path::{Path, PathBuf};
 pub(super) fn own_folder() -> Option<PathBuf> {
     // Any address of ours will do.
     let address = own_folder as fn() -> Option<PathBuf> as *const libc::c_void;
-    let file = file_of(address)?;
-    // The linker gives a plain name for a program that was started by name; its folder is then unknown, not the current one.
-    file.is_absolute().then(|| file.parent().map(Path::to_path_buf)).flatten()
+    // For a program the linker gives the name it was called by, which may be relative. Reading that from the current folder would let
+    // whoever fills that folder choose what is loaded; the kernel knows the program's true file.
+    let file = match file_of(address) {
+        Some(file) if file.is_absolute() => file,
+        _ => std::env::current_exe().ok()?,
+    };
+    file.canonicalize().ok()?.parent().map(Path::to_path_buf)
 }
 
 /// File and version of an ONNX Runtime that was loaded under a name or path.
@@ -46,7 +50,8 @@ pub(super) fn onnx_runtime(name: &Path) -> Option<(PathBuf, String)> {
     // SAFETY: ONNX Runtime returns a NUL-terminated constant.
     let version = unsafe { CStr::from_ptr(version) };
     let plain: String = version.to_str().ok()?.chars().filter(|c| c.is_ascii_alphanumeric() || ".-+".contains(*c)).take(32).collect();
-    Some((file_of(symbol)?, plain))
+    let file = file_of(symbol)?;
+    Some((file.canonicalize().unwrap_or(file), plain))
 }
 
 /// The file that an address was loaded from.
@@ -64,6 +69,23 @@ fn file_of(address: *const libc::c_void) -> Option<PathBuf> {
     }
     // SAFETY: the linker's file names are NUL-terminated and live as long as the object is loaded, which outlives this call.
     let name = unsafe { CStr::from_ptr(info.dli_fname) };
-    let path = PathBuf::from(OsStr::from_bytes(name.to_bytes()));
-    path.canonicalize().ok().or(Some(path))
+    Some(PathBuf::from(OsStr::from_bytes(name.to_bytes())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_folder_is_the_test_programs() {
+        let program = std::env::current_exe().unwrap().canonicalize().unwrap();
+        assert_eq!(own_folder().as_deref(), program.parent());
+    }
+
+    #[test]
+    fn a_library_that_is_not_loaded_or_is_something_else_is_no_runtime() {
+        assert!(onnx_runtime(Path::new("libonnxruntime_absent.so.9")).is_none());
+        assert!(onnx_runtime(Path::new("libc.so.6")).is_none());
+        assert!(onnx_runtime(Path::new("with\0nul")).is_none());
+    }
 }

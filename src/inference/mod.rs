@@ -1,8 +1,8 @@
 //! The researcher's own models: segmentation and prediction, each described by a contract beside its file.
 //!
-//! Opening checks everything that can be checked without a study: the contract is complete, the file is the one that it describes (SHA-256), the
-//! file holds a whole ONNX model and nothing that would be executed, the runtime and the asked-for device are there, inputs and outputs fit. Running then
-//! follows the contract from the volume to the model's grid and back, and says which model ran on what.
+//! Opening checks everything that can be checked without a study: the contract is complete, the file is the one that it describes
+//! (SHA-256), the file holds a whole ONNX model and nothing that would be executed, the runtime and the asked-for device are there, inputs
+//! and outputs fit. Running then follows the contract from the volume to the model's grid and back, and says which model ran on what.
 //!
 //! There is no default model and there are no random weights: without a model these functions are errors. What the contract format means is
 //! written in docs/model-contract.md.
@@ -141,9 +141,9 @@ pub trait Predictor: Send + Sync {
 /// Opens a segmentation model with the contract beside it.
 ///
 /// # Errors
-/// [`Kind::ModelUnreadable`], [`Kind::ModelPickle`] and [`Kind::Unsupported`] for the file; [`Kind::ModelContract`] and [`Kind::ModelDigest`] for the
-/// contract; [`Kind::RuntimeMissing`] and [`Kind::DeviceUnavailable`] for the machine; [`Kind::ModelShape`] when model and contract
-/// do not fit; [`Kind::ConfigInvalidValue`] for options that the contract does not allow.
+/// [`Kind::ModelUnreadable`], [`Kind::ModelPickle`] and [`Kind::Unsupported`] for the file; [`Kind::ModelContract`] and
+/// [`Kind::ModelDigest`] for the contract; [`Kind::RuntimeMissing`] and [`Kind::DeviceUnavailable`] for the machine; [`Kind::ModelShape`]
+/// when model and contract do not fit; [`Kind::ConfigInvalidValue`] for options that the contract does not allow.
 pub fn open_segmenter(model: &Path, options: &RuntimeOptions) -> Result<Box<dyn Segmenter>> {
     let (model, contract) = open(model, Task::Segment, options)?;
     Ok(Box::new(segmenter::OnnxSegmenter::new(model, contract, options)?))

@@ -1,7 +1,7 @@
 //! One model in ONNX Runtime: opened from checked bytes, compared with its contract, run.
 //!
-//! Runs are deterministic on the CPU: one stream of operators, the runtime's deterministic kernels, a fixed number of threads. A model is run by one
-//! caller at a time (its own threads share one run), and a run ends soon after the study is cancelled, not only between runs.
+//! Runs are deterministic on the CPU: one stream of operators, the runtime's deterministic kernels, a fixed number of threads. A model is
+//! run by one caller at a time (its own threads share one run), and a run ends soon after the study is cancelled, not only between runs.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -86,6 +86,7 @@ impl Model {
             }
             input_shapes.push(shape);
         }
+        // Names decide which tensor goes where, never the order in which a converter wrote them.
         // An input that the contract does not know would have to be made up.
         if session.inputs().len() != names.len() {
             let detail = format!("the model has {} inputs, the contract {}", session.inputs().len(), names.len());
@@ -126,6 +127,8 @@ impl Model {
     }
 
     /// Runs the model and hands the output's shape and values to `read`.
+    ///
+    /// The values stay the runtime's until `read` returns: the output of a whole-volume model is too large to copy for nothing.
     ///
     /// # Errors
     /// [`Kind::RuntimeFailed`]; [`Kind::DeviceOutOfMemory`]; [`Kind::OutOfMemory`]; [`Kind::Cancelled`].
@@ -211,7 +214,7 @@ fn open_session(runtime: &Arc<Runtime>, bytes: &[u8], device: Device, threads: u
         let with_cuda = builder(runtime, threads)?.with_execution_providers([provider]).map_err(|_| {
             Error::new(
                 Kind::DeviceUnavailable,
-                format!("cuda:{number}: onnx runtime has the provider but cannot start it: no such device, or cuda, cudnn or the driver is missing"),
+                format!("cuda:{number}: the provider cannot start: no such device, or cuda, cudnn or the driver is missing"),
             )
         })?;
         Ok((commit(with_cuda, bytes, true)?, format!("cuda:{number}")))
@@ -231,6 +234,8 @@ fn builder(runtime: &Runtime, threads: usize) -> Result<SessionBuilder> {
     let failed = |error: ort::Error<SessionBuilder>| runtime::failure(&error, "session options", false);
     let all = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = if threads == 0 { all() } else { threads.min(1024) };
+    // One operator after the other, each on all threads: the order of floating-point sums is then fixed, and a 3-D network has no
+    // branches worth running side by side.
     Session::builder(&runtime.environment)
         .map_err(|error| runtime::failure(&error, "session options", false))?
         .with_optimization_level(GraphOptimizationLevel::All)
@@ -247,6 +252,7 @@ fn builder(runtime: &Runtime, threads: usize) -> Result<SessionBuilder> {
 
 fn commit(mut builder: SessionBuilder, bytes: &[u8], on_cuda: bool) -> Result<Session> {
     builder.commit_from_memory(bytes).map_err(|error| {
+        // A model that the runtime cannot build is the file's fault; want of memory or a dead device is not.
         let mapped = runtime::failure(&error, "model", on_cuda);
         match error.code() {
             ort::ErrorCode::ExecutionProviderFailure if on_cuda => {

@@ -1,4 +1,8 @@
-//! A prediction model behind [`Predictor`].
+//! A prediction model behind [`Predictor`]: values for a study from its voxels and, where the contract asks for one, a mask.
+//!
+//! A mask comes from a segmentation on its own grid and is matched to the model's by way of the patient's coordinates, and by the names of
+//! its labels, so that two models that do not belong together are an error and not a number. An empty mask is an error unless the contract
+//! says that the model was trained with empty ones: "no lesion was found" must not turn into a probability of anything.
 
 use crate::control::Control;
 use crate::error::{Error, Kind, Result, Stage};
@@ -81,6 +85,7 @@ impl OnnxPredictor {
                 let bounds = mask.map(|mask| bounds(mask, dims, largest)).transpose()?.flatten();
                 let bounds = bounds
                     .ok_or_else(|| Error::new(Kind::MaskEmpty, "no voxel of the labels that the model looks at").at(Stage::Inference))?;
+                // (first + last + 1) // 2 - shape // 2: the window reaches as far to both sides of the box as whole voxels allow.
                 let lower =
                     std::array::from_fn(|axis| ((bounds.first[axis] + bounds.last[axis]).div_ceil(2)) as i64 - (shape[axis] / 2) as i64);
                 (lower, shape, pad)
@@ -153,6 +158,7 @@ impl OnnxPredictor {
             .iter()
             .filter_map(|label| values.get(label.channel).map(|value| (label.name.clone(), f64::from(*value))))
             .collect();
+        // The contract says which value is the probability; none is chosen when it does not.
         let probability = output.positive.and_then(|positive| named.get(positive)).map(|(_, value)| *value);
         if probability.is_some_and(|value| !(0.0..=1.0).contains(&value)) {
             return Err(Error::new(Kind::RuntimeFailed, "the positive value is no probability: it lies outside 0 to 1")

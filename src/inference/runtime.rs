@@ -1,9 +1,9 @@
 //! ONNX Runtime: found at run time, loaded once.
 //!
-//! The library does not ship ONNX Runtime, because hospitals choose between builds (CPU, CUDA, a distribution's own). It is searched for, in this order:
-//! `inference.runtime_library`, the environment variable ORT_DYLIB_PATH, the folder of this library, the dynamic linker's own search, the usual
-//! folders. The first two are statements of a person: when one of them names something that does not work, that is an error and
-//! nothing else is tried.
+//! The library does not ship ONNX Runtime, because hospitals choose between builds (CPU, CUDA, a distribution's own). It is searched for,
+//! in this order: `inference.runtime_library`, the environment variable ORT_DYLIB_PATH, the folder of this library, the dynamic linker's
+//! own search, the usual folders. The first two are statements of a person: when one of them names something that does not work, that is an
+//! error and nothing else is tried.
 //!
 //! A process has one runtime with one environment, without telemetry and without a log of its own: its messages quote names and values
 //! out of models. **Invariant:** no text of ONNX Runtime reaches an error, a log or the audit trail; an error says its code's name.
@@ -44,6 +44,8 @@ pub(super) struct Runtime {
     pub(super) path: PathBuf,
     /// Version, as the library says.
     pub(super) version: String,
+    /// What was asked for when it was loaded.
+    asked: Option<PathBuf>,
 }
 
 /// The environment lives as long as the process: sessions may be used by other threads when `main` returns.
@@ -52,18 +54,21 @@ static LOADED: Mutex<Option<Arc<Runtime>>> = Mutex::new(None);
 /// The runtime, loaded by the first call. A failed call may be repeated after the cause was removed.
 ///
 /// # Errors
-/// [`Kind::RuntimeMissing`], with the places searched; [`Kind::RuntimeFailed`] when another runtime than the one asked for is loaded already.
+/// [`Kind::RuntimeMissing`], with the places searched; [`Kind::RuntimeFailed`] when another runtime than the one asked for is loaded
+/// already.
 pub(super) fn load(library: Option<&Path>) -> Result<Arc<Runtime>> {
     let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(runtime) = loaded.as_ref() {
-        let other = library.is_some_and(|asked| library_in(asked).canonicalize().ok().is_none_or(|asked| asked != runtime.path));
-        if other {
+        let same = |asked: &Path| {
+            runtime.asked.as_deref() == Some(asked) || library_in(asked).canonicalize().is_ok_and(|path| path == runtime.path)
+        };
+        if !library.is_none_or(same) {
             return Err(Error::new(Kind::RuntimeFailed, "this process has loaded another onnx runtime already")
                 .with_hint("a process holds one ONNX Runtime: set inference.runtime_library before the first model is opened"));
         }
         return Ok(Arc::clone(runtime));
     }
-    let runtime = Arc::new(search(library)?);
+    let runtime = Arc::new(Runtime { asked: library.map(Path::to_path_buf), ..search(library)? });
     *loaded = Some(Arc::clone(&runtime));
     Ok(runtime)
 }
@@ -169,6 +174,7 @@ fn open(path: &Path) -> Result<Runtime, &'static str> {
         Load::InvalidVersionString => "without a version",
     })?;
     let (path, version) = loaded::onnx_runtime(&absolute).ok_or("without a version")?;
+    // Whoever loads the runtime first decides for the process: its environment cannot be made twice, nor the library unloaded safely.
     // The sink swallows every message; the level keeps the runtime from composing them.
     let environment = builder
         .with_name("smp")
@@ -177,11 +183,12 @@ fn open(path: &Path) -> Result<Runtime, &'static str> {
         .build()
         .map_err(|_| "found, but its environment cannot be made")?;
     environment.set_log_level(ort::logging::LogLevel::Fatal);
-    Ok(Runtime { environment, path, version })
+    Ok(Runtime { environment, path, version, asked: None })
 }
 
 /// An error of ONNX Runtime as one of ours: the name of its code, never its text.
 pub(super) fn failure<R>(error: &ort::Error<R>, what: &'static str, on_cuda: bool) -> Error {
+    // The runtime has no code for a want of memory; only its text tells it from other failures.
     if let Some(detail) = out_of_memory(error.message()) {
         let kind = if on_cuda { Kind::DeviceOutOfMemory } else { Kind::OutOfMemory };
         return Error::new(kind, detail).at(crate::error::Stage::Inference);
@@ -274,11 +281,38 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let text = folder.path().join("libonnxruntime.so");
         std::fs::write(&text, "no library").unwrap();
-        for (path, expected) in [(folder.path().join("absent.so"), "absent"), (text, "not loadable")] {
+        let mut cases = vec![(folder.path().join("absent.so"), "absent"), (text, "not loadable")];
+        // Once the process has a runtime, `ort` asks no second library.
+        if LOADED.lock().unwrap().is_none() && std::env::var_os("ORT_DYLIB_PATH").is_none() {
+            cases.push((PathBuf::from("libm.so.6"), "not onnx runtime"));
+        }
+        for (path, expected) in cases {
             let error = search(Some(&path)).err().unwrap();
             assert_eq!(error.kind(), Kind::RuntimeMissing);
             assert!(error.detail().starts_with(&format!("inference.runtime_library: {expected}")), "{error}");
             assert!(error.hint().unwrap().contains("ORT_DYLIB_PATH"));
+        }
+    }
+
+    #[test]
+    fn a_machine_without_a_runtime_says_where_it_was_searched() {
+        if std::env::var_os("ORT_DYLIB_PATH").is_some() {
+            eprintln!("SKIPPED: ORT_DYLIB_PATH is set, so nothing is searched");
+            return;
+        }
+        match search(None) {
+            Ok(runtime) => eprintln!("SKIPPED: this machine has ONNX Runtime {} in a usual place", runtime.version),
+            Err(error) => {
+                assert_eq!(error.kind(), Kind::RuntimeMissing);
+                for place in [
+                    "inference.runtime_library (not set)",
+                    "the folder of this library (absent)",
+                    "libonnxruntime.so.1",
+                    "/usr/local/lib (absent)",
+                ] {
+                    assert!(error.hint().unwrap().contains(place), "{place}");
+                }
+            }
         }
     }
 }

@@ -1,4 +1,9 @@
 //! A segmentation model behind [`Segmenter`]: a contract, a session, and the road there and back.
+//!
+//! Everything that the configuration may change about a model (`inference.window`, `overlap`, `batch`) is checked against the contract when
+//! the model is opened, so a study never fails late for a setting. When a device runs out of memory the same windows are tried fewer at
+//! once, and then, where the contract allows other windows, smaller ones; the labels then differ a little, as they would between two
+//! settings.
 
 use crate::control::Control;
 use crate::error::{Error, Kind, Result, Stage};
@@ -44,6 +49,7 @@ impl OnnxSegmenter {
         if shape.len() != 5 {
             return Err(Error::new(Kind::ModelShape, format!("the output has {} dimensions, a segmentation has 5", shape.len())));
         }
+        // A model may leave the number of channels open; then each run's output is checked instead.
         if let Ok(channels) = usize::try_from(shape[if channels_first { 1 } else { 4 }])
             && channels > 0
         {
@@ -61,6 +67,7 @@ impl OnnxSegmenter {
             let plan = if sliding { Plan::sliding(dims, windows.window, windows.overlap, windows.gaussian) } else { Plan::whole(dims) };
             let mut found = filled(voxel_count(dims)?, 0u8)?;
             let area = dims[0] * dims[1];
+            // Slices are decided as they become final: the maps of all channels never exist for the whole volume.
             let result = sliding::stitch(data, &plan, windows.batch, &network, control, |slice, maps, channels| {
                 let labels = &mut found[slice * area..(slice + 1) * area];
                 labels::decide(maps, channels, &self.contract.output, self.contract.output.activate_windows, labels);
@@ -98,6 +105,7 @@ impl Segmenter for OnnxSegmenter {
         if matches!(self.contract.grid.size, Size::Whole { .. }) {
             self.model.check_spatial(memory_order(shape), self.contract.grid.channels_first)?;
         }
+        // A frame that needs neither padding nor cropping goes as it is: at 256 x 256 x 256 a copy is 64 MiB.
         let found = if shape == dims && lower == [0; 3] {
             self.stitch(&frame.voxels, shape, control)?
         } else {
@@ -127,6 +135,9 @@ impl Windows {
 fn windows(contract: &Contract, options: &RuntimeOptions) -> Result<Windows> {
     let invalid = |key: &'static str, hint: String| Error::new(Kind::ConfigInvalidValue, key).with_hint(hint).at(Stage::Inference);
     let Size::Sliding { window, overlap, gaussian, batch, multiple, .. } = contract.grid.size else {
+        if options.window.is_some() {
+            return Err(invalid("inference.window", "the model is not run in windows".into()));
+        }
         return Ok(Windows { window: [1; 3], overlap: 0.0, gaussian: false, batch: 1, multiple: None });
     };
     let asked = options.window.unwrap_or(window);
@@ -218,5 +229,25 @@ impl Network for Windowed<'_> {
             });
             take(Maps { values: &active, channels, channels_first: first })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_want_of_memory_leads_to_fewer_and_then_to_smaller_windows() {
+        let mut windows = Windows { window: [64, 64, 32], overlap: 0.25, gaussian: true, batch: 3, multiple: Some(16) };
+        let mut tried = Vec::new();
+        while let Some(less) = windows.less() {
+            windows = less;
+            tried.push((less.batch, less.window));
+        }
+        assert_eq!(
+            tried,
+            [(1, [64, 64, 32]), (1, [64, 32, 32]), (1, [32, 32, 32]), (1, [32, 32, 16]), (1, [32, 16, 16]), (1, [16, 16, 16])]
+        );
+        assert!(Windows { batch: 1, multiple: None, ..windows }.less().is_none(), "only the contract allows other windows");
     }
 }

@@ -1,7 +1,7 @@
 //! Models opened and run for real, against a second implementation of the same road in numpy (`tests/interop/inference_expected.py`).
 //!
-//! The tests that run a model need ONNX Runtime: set ORT_DYLIB_PATH to its shared library (PyPI's `onnxruntime` wheel holds one). Without it they say
-//! that they were skipped.
+//! The tests that run a model need ONNX Runtime: set ORT_DYLIB_PATH to its shared library (PyPI's `onnxruntime` wheel holds one). Without
+//! it they say that they were skipped.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -406,4 +406,36 @@ fn files_are_judged_before_any_runtime_is_needed() {
     bytes[middle] ^= 1;
     std::fs::write(&path, bytes).unwrap();
     assert_eq!(kind(&path), Kind::ModelDigest);
+}
+
+/// A real model on a real series. `tests/interop/meshnet_expected.py` makes the folder: volume, contract, model, and what numpy and
+/// onnxruntime make of them. It takes a gigabyte or two, hence a variable of its own.
+#[test]
+fn a_real_model_segments_a_real_brain_as_the_second_implementation_does() {
+    let Some(folder) = std::env::var_os("SMP_MESHNET_DIR").map(PathBuf::from) else {
+        eprintln!("SKIPPED: SMP_MESHNET_DIR is not set (tests/interop/meshnet_expected.py makes the folder)");
+        return;
+    };
+    if !has_runtime() {
+        return;
+    }
+    let geometry = geometry(&serde_json::from_slice(&std::fs::read(folder.join("geometry.json")).unwrap()).unwrap());
+    let bytes = std::fs::read(folder.join("volume.raw")).unwrap();
+    let voxels = bytes.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect();
+    let volume = Volume::from_parts(voxels, geometry, "MR").unwrap();
+    let segmenter = open_segmenter(&folder.join("model.onnx"), &RuntimeOptions::default()).unwrap();
+    let found = segmenter.segment(&volume, &Control::new()).unwrap();
+    let expected = std::fs::read(folder.join("labels.raw")).unwrap();
+    assert_eq!(found.labels().len(), expected.len());
+    let differing = found.labels().iter().zip(&expected).filter(|(a, b)| a != b).count();
+    eprintln!("{differing} of {} voxels differ; {:?}", expected.len(), found.table());
+    for label in found.table() {
+        let (mut both, mut sum) = (0u64, 0u64);
+        for (ours, theirs) in found.labels().iter().zip(&expected) {
+            both += u64::from(*ours == label.value && *theirs == label.value);
+            sum += u64::from(*ours == label.value) + u64::from(*theirs == label.value);
+        }
+        let dice = 2.0 * both as f64 / sum as f64;
+        assert!(dice >= 0.9999, "{}: dice {dice}", label.name);
+    }
 }

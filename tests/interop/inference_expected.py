@@ -320,6 +320,8 @@ def segmentations():
         (made(segmenter("stretch_linear", [7, 5, 8], 4, "NCDHW", skip=61), {"rule": "resize", "shape": [7, 5, 8], "interpolation": "linear"}, "LPS", activation="softmax", threshold=0.4), (9, 10, 6), AXIAL),
         (made(segmenter("early", [5, 6, 7], 4, "NCDHW", skip=71), sliding([5, 6, 7], 0.5), activation="softmax", activate="before_blending"), (13, 11, 9), AXIAL),
         (made(segmenter("islands", [5, 6, 7], 4, "NCDHW", skip=83), sliding([5, 6, 7], 0.5), activation="sigmoid", threshold=0.6, named=labels[1:]), (13, 11, 9), AXIAL),
+        # 13 columns become 4.09, so 4: the last ones lie nearest to a voxel of the model's grid that is not there.
+        (made(segmenter("coarse", [3, 3, 3], 4, "NCDHW", skip=97), sliding([3, 3, 3], 0.25), "LPS", spacing=3.5), (13, 11, 9), AXIAL),
     ]
     found = []
     for (path, terms), dims, matrix in cases:

@@ -1,7 +1,8 @@
 //! A strict reader of JSON objects: every error names the key, and nothing is ignored.
 //!
-//! serde's own errors quote what they met and lose the place inside tagged objects, so a contract is first read as a plain value (with doubled keys
-//! refused: JSON parsers disagree about which one counts) and then taken apart key by key. What was not asked for in the end is an unknown key.
+//! serde's own errors quote what they met and lose the place inside tagged objects, so a contract is first read as a plain value (with
+//! doubled keys refused: JSON parsers disagree about which one counts) and then taken apart key by key. What was not asked for in the end
+//! is an unknown key.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;

@@ -1,13 +1,13 @@
 //! The model contract: what a model needs done to a volume before it sees it, and what its numbers mean.
 //!
-//! The format is described in docs/model-contract.md, with two whole examples. A contract is read once, when the model is opened, and is then
-//! complete: the code that runs models asks it and decides nothing by itself. Whatever it does not know is an error.
+//! The format is described in docs/model-contract.md, with two whole examples. A contract is read once, when the model is opened, and is
+//! then complete: the code that runs models asks it and decides nothing by itself. Whatever it does not know is an error.
 
 mod json;
 
 use serde_json::Value;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::imaging::components::Connectivity;
 use crate::imaging::orient::Orientation;
 use crate::imaging::resample::Interpolation;
@@ -251,7 +251,7 @@ impl Contract {
     /// Reads a contract.
     ///
     /// # Errors
-    /// [`Kind::ModelContract`], with the key.
+    /// [`crate::error::Kind::ModelContract`], with the key.
     pub fn read(bytes: &[u8]) -> Result<Contract> {
         let value = json::parse(bytes)?;
         let root = Object::new("", &value)?;

@@ -1,6 +1,7 @@
 //! The two contracts of the guide are read, and each mistake is named.
 
 use super::*;
+use crate::error::Kind;
 
 /// The JSON examples of docs/model-contract.md, in their order.
 fn examples() -> Vec<String> {

@@ -1,9 +1,9 @@
 //! Running a model over a grid that is larger than its window, as MONAI's `sliding_window_inference` does.
 //!
-//! Window starts, overlap and Gaussian importance follow MONAI (monai.inferers.utils and monai.data.utils), because that is what most models were
-//! validated with. What differs is memory: windows come ordered by their first slice, so once the windows of one depth are done, the slices above
-//! the next depth are final. They leave at once, and the accumulators hold one window's depth, not the volume: a model with a hundred
-//! channels fits where the full stack of maps would not.
+//! Window starts, overlap and Gaussian importance follow MONAI (monai.inferers.utils and monai.data.utils), because that is what most
+//! models were validated with. What differs is memory: windows come ordered by their first slice, so once the windows of one depth are
+//! done, the slices above the next depth are final. They leave at once, and the accumulators hold one window's depth, not the volume: a
+//! model with a hundred channels fits where the full stack of maps would not.
 //!
 //! Axes are W (fastest), H, D throughout this file.
 
@@ -18,7 +18,7 @@ const LEAST_IMPORTANCE: f32 = 1e-3;
 /// MONAI's `sigma_scale`: the Gaussian's sigma over the window's side.
 const SIGMA: f32 = 0.125;
 
-/// How a grid is cut into windows.
+/// How a grid is cut into windows. Made by [`Plan::sliding`] or [`Plan::whole`], which keep every window inside the grid.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Plan {
     /// Sides of the grid; at least the window's.
@@ -230,7 +230,8 @@ impl Slab {
         }
     }
 
-    /// Adds a window. Each slice of each channel is one thread's; within it the order is that of the windows, so sums do not depend on threads.
+    /// Adds a window. Each slice of each channel is one thread's; within it the order is that of the windows, so sums do not depend on
+    /// threads.
     fn add(&mut self, window: &[f32], maps: &Maps, plan: &Plan, weights: &[f32], [x, y]: [usize; 2], width: usize) {
         let [side, rows, slices] = plan.window;
         let (depth, size, area, channels) = (self.depth, side * rows * slices, side * rows, self.channels);
