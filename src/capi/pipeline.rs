@@ -1,6 +1,7 @@
 //! Pipeline: configured once, it takes studies from sealed packages to results, and keeps the record of it.
 
 use std::ffi::c_char;
+use std::sync::Arc;
 
 use super::config::{CONFIGS, smp_config};
 use super::guard::{enter, leave};
@@ -72,7 +73,7 @@ pub unsafe extern "C" fn smp_pipeline_process_study(pipeline: *mut smp_pipeline,
     enter(|| {
         let pipeline = PIPELINES.get(pipeline, "pipeline")?;
         let request = REQUESTS.get(request, "request")?.share();
-        RESULTS.add(Held::new(pipeline.value.process_study(&request)?))
+        RESULTS.add(Held::new(Arc::new(pipeline.value.process_study(&request)?)))
     })
 }
 

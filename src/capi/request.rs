@@ -136,3 +136,18 @@ pub unsafe extern "C" fn smp_request_add_instance(request: *mut smp_request, byt
         request.change(|request| request.add_instance(bytes))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_is_being_processed_cannot_be_changed() {
+        let order = Order(Mutex::new(Arc::new(Request::new(Some("studies/a")))));
+        let processing = order.share();
+        let error = order.change(|request| request.set("study_id", "A")).unwrap_err();
+        assert_eq!((error.kind(), error.detail()), (Kind::InvalidArgument, "the request is being processed"));
+        drop(processing);
+        assert!(order.change(|request| request.set("study_id", "A")).is_ok());
+    }
+}

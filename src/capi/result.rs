@@ -3,6 +3,7 @@
 //! A value that no operation made is absent: a number is then NaN, a string NULL, a count `SMP_ERR_ABSENT`. 0.0 is a value.
 
 use std::ffi::c_char;
+use std::sync::Arc;
 
 use super::guard::{enter, leave};
 use super::handle::Noun;
@@ -21,7 +22,7 @@ pub struct smp_result {
 const NOT_SEGMENTED: &str = "the study was not segmented";
 const NOT_PREDICTED: &str = "no probability was predicted";
 
-pub(super) static RESULTS: Noun<smp_result, Held<StudyResult>> = Noun::new("result");
+pub(super) static RESULTS: Noun<smp_result, Held<Arc<StudyResult>>> = Noun::new("result");
 
 /// Ends a result, its voxels and the strings it gave out.
 ///

@@ -131,8 +131,9 @@ mod tests {
     #[test]
     fn an_unaligned_buffer_is_filled() {
         let mut raw = [0u8; 9];
+        let out = raw[1..].as_mut_ptr().cast();
         // SAFETY: eight bytes lie behind the first one.
-        unsafe { copy_out(&[1.5f32, -2.0], raw.as_mut_ptr().add(1).cast(), 2, "out") }.unwrap();
+        unsafe { copy_out(&[1.5f32, -2.0], out, 2, "out") }.unwrap();
         assert_eq!(raw[1..5], 1.5f32.to_ne_bytes());
         assert_eq!(raw[5..9], (-2.0f32).to_ne_bytes());
     }

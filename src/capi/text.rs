@@ -175,7 +175,8 @@ mod tests {
     fn a_text_is_given_out_at_one_address() {
         let texts = Texts::default();
         let first = texts.give("study-1");
-        (0..1_000).for_each(|n| drop(texts.give(&format!("other {n}"))));
+        let others: HashSet<_> = (0..1_000).map(|n| texts.give(&format!("other {n}"))).collect();
+        assert!(others.len() == 1_000 && !others.contains(&first));
         assert_eq!(texts.give("study-1"), first);
         assert_eq!(read(first).as_deref(), Some("study-1"));
         assert_eq!(texts.given.lock().unwrap().len(), 1_001);
