@@ -108,7 +108,7 @@ kinds! {
     Internal = -8, "SMP_ERR_INTERNAL", Call, false, "internal error: a defect of the library", "please report it with the message";
     LimitExceeded = -9, "SMP_ERR_LIMIT_EXCEEDED", Call, false, "a configured limit was exceeded", "raise the named limits.* key if the input is trusted";
     OutOfRange = -10, "SMP_ERR_OUT_OF_RANGE", Call, false, "the index is past the end", "";
-    Absent = -11, "SMP_ERR_ABSENT", Call, false, "the value is absent: the operation that makes it did not run", "add the operation to the request";
+    Absent = -11, "SMP_ERR_ABSENT", Call, false, "the value is absent", "add the operation that makes it to the request";
     OutOfMemory = -12, "SMP_ERR_OUT_OF_MEMORY", Call, false, "not enough memory", "";
     FileUnreadable = -13, "SMP_ERR_FILE_UNREADABLE", Call, false, "a local file cannot be read", "";
     // -100..: configuration

@@ -14,6 +14,7 @@ pub mod deid;
 pub mod dicom;
 pub mod erase;
 pub mod error;
+pub mod host;
 pub mod imaging;
 pub mod inference;
 pub mod keys;

@@ -1,18 +1,151 @@
-//! De-identification, PS3.15 Annex E.
+//! De-identification, PS3.15 Annex E, edition 2026d: the one way from an identified study to a released one.
+//!
+//! The policy is default deny and the standard's tables are its data. `table` holds the tables, `rules` decides per element, `actions`
+//! carries the decisions out at every depth, `quarantine` refuses what no rule can make safe, `attributes` writes what a released
+//! instance must say about itself, and `residual` searches the serialized result for every identifier that was taken away. Pseudonyms,
+//! UIDs and dates come from the project key alone, so nothing about a patient is kept between studies. The same input, options and
+//! key give the same output, on any machine and any number of threads.
+//!
+//! **Invariant:** a [`ReleasedStudy`] was made by [`deidentify`], or by [`release_identified`], which says so in its report.
+//!
+//! Left to others: the pixels. Voxels are not looked at; text burned into them is met by quarantine, and the face that can be
+//! reconstructed from a head scan stays in it. `docs/de-identification.md` is the conformance statement.
+//!
+//! ```
+//! use smp::deid::{BurnedIn, DateShift, Options};
+//! let options = Options { options: vec!["retain_longitudinal_modified_dates".into()], ..Options::default() };
+//! assert!(options.check().is_ok());
+//! assert_eq!((options.date_shift, options.burned_in), (DateShift::Patient, BurnedIn::Quarantine));
+//! ```
+
+mod actions;
+mod attributes;
+mod dates;
+mod json;
+mod private;
+mod pseudonym;
+mod quarantine;
+mod residual;
+mod rules;
+#[cfg(test)]
+mod statement;
+mod structured;
+mod table;
+#[cfg(test)]
+mod tests;
+mod uids;
+mod value;
+mod vocabulary;
+
+use std::collections::HashSet;
+use std::io::Write;
+use std::sync::Arc;
+
+use dicom_core::{DataElement, PrimitiveValue, Tag, VR};
+use dicom_object::InMemDicomObject;
+use dicom_transfer_syntax_registry::entries::EXPLICIT_VR_LITTLE_ENDIAN;
+use rayon::prelude::*;
+
 use crate::control::Control;
 pub use crate::dicom::{Geometry, Verdict};
 use crate::dicom::{IdentifiedStudy, Instance};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, Stage};
 use crate::secret::Secret;
-use std::sync::Arc;
+use actions::{Study, Worker};
+use dates::Shift;
+use pseudonym::Patient;
+use residual::{Harvest, Searcher};
+use rules::{Choices, Place, Rules, Scheme};
+use table::{Choice, tables};
 
-/// How a study is de-identified. The pipeline fills it from `deid.*`.
+/// How a study is de-identified. The pipeline fills it from `deid.*`. The default is the Basic Profile alone.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// PS3.15 options by the table's names (`retain_uids`, ...). Empty = Basic Profile alone.
     pub options: Vec<String>,
+    /// How dates move when `retain_longitudinal_modified_dates` is among the options; without it no date is kept at all.
+    pub date_shift: DateShift,
+    /// What happens to images whose pixels may carry text.
+    pub burned_in: BurnedIn,
 }
-/// Counts by action; never values.
+
+/// How dates move (`deid.date_shift`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DateShift {
+    /// Every patient by a number of weeks of their own, 52 to 520, that follows from the project key.
+    #[default]
+    Patient,
+    /// All patients of the project by the same number of weeks, at least one.
+    Weeks(u16),
+}
+
+/// What happens to images whose pixels may carry text (`deid.burned_in`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BurnedIn {
+    /// The study is refused.
+    #[default]
+    Quarantine,
+    /// The study passes: somebody has looked at the pixels.
+    Accept,
+}
+
+impl Options {
+    /// Names of the options, in the order of the table.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        Choice::ALL.into_iter().map(Choice::name)
+    }
+
+    /// Fails with [`Kind::ConfigInvalidValue`] when a name is unknown or two options contradict each other.
+    pub fn check(&self) -> Result<()> {
+        self.choices().map(|_| ())
+    }
+
+    fn choices(&self) -> Result<Choices> {
+        let invalid = |detail: String| Error::new(Kind::ConfigInvalidValue, detail);
+        let mut choices = Choices::default();
+        for (index, name) in self.options.iter().enumerate() {
+            let choice = Choice::from_name(name.trim()).ok_or_else(|| {
+                let names: Vec<_> = Options::names().collect();
+                invalid(format!("item {} of deid.options is no option of the profile", index + 1))
+                    .with_hint(format!("the options are {}", names.join(", ")))
+            })?;
+            choices = choices.with(choice);
+        }
+        if choices.has(Choice::FullDates) && choices.has(Choice::ModifiedDates) {
+            // PS3.15 E.3.6: an instance carries either its dates or modified ones.
+            return Err(invalid("deid.options asks for full dates and for modified dates".to_owned()).with_hint("keep one of the two"));
+        }
+        if self.date_shift == DateShift::Weeks(0) {
+            return Err(invalid("deid.date_shift is zero weeks".to_owned()).with_hint("use patient, or weeks:N with N of at least 1"));
+        }
+        Ok(choices)
+    }
+}
+
+impl DateShift {
+    /// Reads `patient` or `weeks:N`.
+    pub fn from_name(name: &str) -> Result<DateShift> {
+        let weeks = name.strip_prefix("weeks:").and_then(|number| number.parse().ok()).filter(|weeks| *weeks > 0);
+        match (name, weeks) {
+            ("patient", _) => Ok(DateShift::Patient),
+            (_, Some(weeks)) => Ok(DateShift::Weeks(weeks)),
+            _ => Err(Error::new(Kind::ConfigInvalidValue, "deid.date_shift").with_hint("use patient, or weeks:N with N of at least 1")),
+        }
+    }
+}
+
+impl BurnedIn {
+    /// Reads `quarantine` or `accept`.
+    pub fn from_name(name: &str) -> Result<BurnedIn> {
+        match name {
+            "quarantine" => Ok(BurnedIn::Quarantine),
+            "accept" => Ok(BurnedIn::Accept),
+            _ => Err(Error::new(Kind::ConfigInvalidValue, "deid.burned_in").with_hint("use quarantine or accept")),
+        }
+    }
+}
+
+/// Counts by action, over all instances and depths; never values.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// Whether the study was de-identified (false only after `release_identified`).
@@ -21,15 +154,34 @@ pub struct Report {
     pub removed: u64,
     /// Elements emptied.
     pub emptied: u64,
-    /// Elements given a dummy.
+    /// Elements given a dummy, or the pseudonym.
     pub replaced: u64,
     /// UIDs remapped.
     pub uids: u64,
     /// Elements kept.
     pub kept: u64,
+    /// Elements cleaned: the harmless part of the value stayed.
+    pub cleaned: u64,
+    /// Dates and times carried over to the patient's shifted calendar.
+    pub shifted: u64,
+    /// CID 7050 codes of what was done, `113100` first.
+    pub codes: Vec<String>,
     /// Pseudonym of the patient (also the new Patient ID).
     pub pseudonym: String,
 }
+
+impl Report {
+    fn add(&mut self, other: &Report) {
+        self.removed += other.removed;
+        self.emptied += other.emptied;
+        self.replaced += other.replaced;
+        self.uids += other.uids;
+        self.kept += other.kept;
+        self.cleaned += other.cleaned;
+        self.shifted += other.shifted;
+    }
+}
+
 /// A study that may leave this module: the only thing a [`crate::imaging::Volume`] can be made from.
 pub struct ReleasedStudy {
     pub(crate) instances: Vec<Instance>,
@@ -38,22 +190,75 @@ pub struct ReleasedStudy {
     pub(crate) modality: String,
     pub(crate) report: Report,
 }
-fn stub<T>() -> Result<T> {
-    Err(Error::new(Kind::Unsupported, "stub"))
+
+/// De-identifies a study: headers by the profile and options, pixels by quarantine, everything checked for what is left over.
+///
+/// Errors: [`Kind::ConfigInvalidValue`] for the options, [`Kind::ProjectKeyMissing`] for a key of zeros,
+/// [`Kind::SopClassQuarantined`] and [`Kind::BurnedInText`] for what is refused by its header, [`Kind::PatientIdMissing`] when (0010,0020)
+/// is empty, [`Kind::ResidualIdentifier`] when an identifier of the input stands in the output. Nothing is released with an error.
+pub fn deidentify(study: IdentifiedStudy, options: &Options, project_key: &Secret<[u8; 32]>, control: &Control) -> Result<ReleasedStudy> {
+    let IdentifiedStudy { instances, voxels, geometry, modality } = study;
+    let rules = Rules { tables: tables()?, choices: options.choices()? };
+    let key = project_key.expose();
+    if key.iter().all(|byte| *byte == 0) {
+        return Err(Error::new(Kind::ProjectKeyMissing, "the project key is all zeros"));
+    }
+    let classes: Vec<String> = instances
+        .iter()
+        .enumerate()
+        .map(|(number, instance)| quarantine::admit(number, instance, options.burned_in))
+        .collect::<Result<_>>()?;
+    let (issuer, id) = identity(&instances)?;
+    let patient = Patient::new(&issuer, &id)?;
+    let pseudonym = patient.pseudonym(key);
+    let weeks = match options.date_shift {
+        DateShift::Patient => patient.weeks(key),
+        DateShift::Weeks(weeks) => weeks,
+    };
+    let names = names(&instances);
+    let study = Study { rules: &rules, key, pseudonym: &pseudonym, shift: Shift::weeks(weeks), names: &names };
+    control.progress("anonymize", 0.0);
+    let done: Vec<(Instance, Report, Harvest)> = instances
+        .into_par_iter()
+        .zip(classes)
+        .map(|(instance, class)| {
+            control.check()?;
+            release_instance(&study, instance, &class)
+        })
+        .collect::<Result<_>>()?;
+    control.progress("anonymize", 0.5);
+
+    let (mut released, mut report, mut harvest) = (Vec::with_capacity(done.len()), Report::default(), Harvest::default());
+    for (instance, part, found) in done {
+        released.push(instance);
+        report.add(&part);
+        harvest.merge(found);
+    }
+    // An instance that this library released before says so in these words.
+    harvest.made(&attributes::method(&rules));
+    let searcher = Searcher::new(&harvest)?;
+    drop(harvest);
+    report.replaced += released.par_iter_mut().map(|instance| residual::scrub(&mut instance.dataset, &searcher)).sum::<u64>();
+    released.par_iter().enumerate().try_for_each(|(number, instance)| {
+        control.check()?;
+        searcher.check(number, &serialize(instance)?)
+    })?;
+    control.progress("anonymize", 1.0);
+
+    report.deidentified = true;
+    report.codes = attributes::codes(&rules).iter().map(|code| code.value.clone()).collect();
+    report.pseudonym = pseudonym;
+    // The loader's word for the modality is a value of the header like any other.
+    let modality = if value::is_valid(VR::CS, std::slice::from_ref(&modality)) { modality } else { "OT".to_owned() };
+    Ok(ReleasedStudy { instances: released, voxels, geometry, modality, report })
 }
-/// De-identifies a study.
-pub fn deidentify(
-    _study: IdentifiedStudy,
-    _options: &Options,
-    _project_key: &Secret<[u8; 32]>,
-    _control: &Control,
-) -> Result<ReleasedStudy> {
-    stub()
-}
+
 /// The single function that honours `auto_anonymize = false`; what it returns says that it is not de-identified.
-pub fn release_identified(_study: IdentifiedStudy) -> ReleasedStudy {
-    unreachable!()
+pub fn release_identified(study: IdentifiedStudy) -> ReleasedStudy {
+    let IdentifiedStudy { instances, voxels, geometry, modality } = study;
+    ReleasedStudy { instances, voxels, geometry, modality, report: Report::default() }
 }
+
 impl ReleasedStudy {
     /// Grid of the voxels.
     pub fn geometry(&self) -> &Geometry {
@@ -68,7 +273,93 @@ impl ReleasedStudy {
         &self.report
     }
     /// De-identified metadata in the DICOM JSON Model (PS3.18 Annex F), of the first instance.
+    ///
+    /// Of a study that was released as it is, only Patient Identity Removed (0012,0062) `NO`: this text may go anywhere.
     pub fn metadata_json(&self) -> Result<String> {
-        stub()
+        if !self.report.deidentified {
+            let no = DataElement::new(Tag(0x0012, 0x0062), VR::CS, PrimitiveValue::from("NO"));
+            return Ok(json::dataset(&InMemDicomObject::from_element_iter([no])).to_string());
+        }
+        let first =
+            self.instances.first().ok_or_else(|| Error::new(Kind::Absent, "the study has no instances").at(Stage::Deidentification))?;
+        Ok(json::dataset(&first.dataset).to_string())
     }
+}
+
+/// One instance by the rules, with file meta information of our own.
+fn release_instance(study: &Study<'_>, instance: Instance, class: &str) -> Result<(Instance, Report, Harvest)> {
+    let Instance { meta, dataset } = instance;
+    let mut worker = Worker::new(study);
+    let place = Place { iod: study.rules.tables.iod(class), top: true, bare: false, scheme: Scheme::None, overlays: 0 };
+    let mut dataset = worker.instance(dataset, place)?;
+    // What named the file, its sender and its software in group 0002 is gone with the old file meta information.
+    let (mut report, mut harvest) = (worker.report, worker.harvest);
+    for title in [&meta.source_application_entity_title, &meta.sending_application_entity_title, &meta.receiving_application_entity_title] {
+        if let Some(title) = title {
+            harvest.lost(Tag(0x0002, 0x0016), VR::AE, std::slice::from_ref(title), false);
+            report.removed += 1;
+        }
+    }
+    let old = meta.media_storage_sop_instance_uid.trim_end_matches([' ', '\0']);
+    let kept = study.rules.choices.has(Choice::Uids);
+    let new = if kept { old.to_owned() } else { uids::remap(study.key, old) };
+    if !kept {
+        harvest.lost(Tag(0x0002, 0x0003), VR::UI, &[old.to_owned()], true);
+        harvest.made(&new);
+    }
+    // A file without its own SOP Instance UID gets the one of its file meta information; where they differ, the data set is right.
+    let inner = dataset.get(Tag(0x0008, 0x0018)).and_then(|element| element.value().primitive()).map(value::texts);
+    let uid = inner.and_then(|texts| texts.into_iter().next()).filter(|uid| !uid.is_empty()).unwrap_or(new);
+    dataset.put(DataElement::new(Tag(0x0008, 0x0018), VR::UI, PrimitiveValue::from(uid.as_str())));
+    dataset.put(DataElement::new(Tag(0x0008, 0x0016), VR::UI, PrimitiveValue::from(class)));
+    attributes::declare(&mut dataset, study.rules);
+    Ok((Instance { meta: attributes::file_meta(class, &uid)?, dataset }, report, harvest))
+}
+
+/// Issuer and id of the study's patient: the same in every instance.
+fn identity(instances: &[Instance]) -> Result<(String, String)> {
+    let text = |instance: &Instance, tag| {
+        let value = instance.dataset.get(tag).and_then(|element| element.value().primitive());
+        value.and_then(|value| value::texts(value).into_iter().next()).map(|text| text.trim().to_owned()).unwrap_or_default()
+    };
+    let mut identities = instances.iter().map(|instance| (text(instance, Tag(0x0010, 0x0021)), text(instance, Tag(0x0010, 0x0020))));
+    let first = identities.next().ok_or_else(|| Error::new(Kind::NoDicomFiles, "").at(Stage::Deidentification))?;
+    match identities.position(|other| other != first) {
+        // One with and one without an id is the same case: whose instance that is cannot be known.
+        Some(index) => {
+            Err(Error::new(Kind::DicomMalformed, format!("instances 0 and {} name different patients", index + 1))
+                .at(Stage::Deidentification))
+        }
+        None => Ok(first),
+    }
+}
+
+/// Lower-case words of every name in the study, at any depth.
+fn names(instances: &[Instance]) -> HashSet<String> {
+    fn collect(item: &InMemDicomObject, depth: usize, names: &mut HashSet<String>) {
+        for element in item {
+            if let (Some(items), true) = (element.items(), depth > 0) {
+                items.iter().for_each(|item| collect(item, depth - 1, names));
+            } else if let (VR::PN, Some(value)) = (element.vr(), element.value().primitive()) {
+                for text in value::texts(value) {
+                    names.extend(
+                        text.split(|letter: char| !letter.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_lowercase),
+                    );
+                }
+            }
+        }
+    }
+    let mut names = HashSet::new();
+    instances.iter().for_each(|instance| collect(&instance.dataset, 64, &mut names));
+    names
+}
+
+/// An instance as a file (PS3.10 7.1), in explicit VR, little endian, with an empty preamble.
+fn serialize(instance: &Instance) -> Result<Vec<u8>> {
+    let failed = || Error::new(Kind::Internal, "a released instance cannot be written").at(Stage::Deidentification);
+    let mut bytes = vec![0; 128];
+    bytes.write_all(b"DICM").map_err(|_| failed())?;
+    instance.meta.write(&mut bytes).map_err(|_| failed())?;
+    instance.dataset.write_dataset_with_ts(&mut bytes, &EXPLICIT_VR_LITTLE_ENDIAN.erased()).map_err(|_| failed())?;
+    Ok(bytes)
 }

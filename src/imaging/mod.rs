@@ -1,9 +1,31 @@
-//! Volumes and their arithmetic.
+//! Volumes and their arithmetic: what happens to voxels between de-identification and a model.
+//!
+//! A [`Volume`] is float32 voxels with a grid in the patient's coordinates. It is made from a released study and from nothing else, so
+//! whatever is computed here was de-identified first (or its study says that it was not). [`preprocess`] runs the recipe of the
+//! configuration; the modules hold the arithmetic, which works on plain slices so that masks and model inputs take the same roads.
+//!
+//! **Invariant:** results are bit-identical for any number of threads. Work is cut at fixed places, and sums are added in a fixed order.
+//!
+//! **Invariant:** a step is recorded if and only if it ran. A step that does not exist yet is an error, never a silent copy.
+
+pub mod components;
+pub mod crop;
+pub mod grid;
+pub mod normalize;
+pub mod orient;
+pub mod resample;
+
+use std::sync::Arc;
+use std::time::Instant;
+
 use crate::control::Control;
 use crate::deid::ReleasedStudy;
 pub use crate::deid::{Geometry, Verdict};
-use crate::error::{Error, Kind, Result};
-use std::sync::Arc;
+use crate::error::{Error, Kind, Result, Stage};
+use crate::imaging::resample::Interpolation;
+
+/// Percentiles between which `zscore` clips first: a few very bright voxels (vessels, metal, noise at the coil) must not set the scale.
+const CLIP_PERCENTILES: [f64; 2] = [0.5, 99.5];
 
 /// Voxels on a grid: column fastest, then row, then slice. Clones share the voxels until one writes.
 #[derive(Clone)]
@@ -11,25 +33,46 @@ pub struct Volume {
     pub(crate) voxels: Arc<Vec<f32>>,
     pub(crate) geometry: Geometry,
     pub(crate) modality: String,
+    /// The volume before preprocessing, when that changed anything: some models want Hounsfield units whatever else was asked for.
+    pub(crate) raw: Option<Arc<Volume>>,
 }
+
 impl Volume {
     /// The volume of a released study; shares its voxels.
     pub fn from_study(study: &ReleasedStudy) -> Volume {
-        Volume { voxels: Arc::clone(&study.voxels), geometry: study.geometry.clone(), modality: study.modality.clone() }
+        Volume { voxels: Arc::clone(&study.voxels), geometry: study.geometry.clone(), modality: study.modality.clone(), raw: None }
     }
-    /// Voxels.
+
+    /// A volume of its parts. Crate-private: outside, a volume comes from a released study.
+    ///
+    /// # Errors
+    /// [`Kind::VolumeInvalid`] when the voxels do not fill the grid or the grid has no volume.
+    pub(crate) fn from_parts(voxels: Vec<f32>, geometry: Geometry, modality: &str) -> Result<Volume> {
+        grid::check(&geometry, voxels.len())?;
+        Ok(Volume { voxels: Arc::new(voxels), geometry, modality: modality.to_owned(), raw: None })
+    }
+
+    /// Voxels: column fastest, then row, then slice.
     pub fn voxels(&self) -> &[f32] {
         &self.voxels
     }
+
     /// Grid.
     pub fn geometry(&self) -> &Geometry {
         &self.geometry
     }
-    /// Modality.
+
+    /// Modality (MR, CT, ...).
     pub fn modality(&self) -> &str {
         &self.modality
     }
+
+    /// The volume as it was loaded: itself, unless [`preprocess`] changed it.
+    pub fn raw(&self) -> &Volume {
+        self.raw.as_deref().unwrap_or(self)
+    }
 }
+
 /// Preprocessing as configured (`preprocess.*`).
 #[derive(Clone, Debug)]
 pub struct Recipe {
@@ -42,6 +85,7 @@ pub struct Recipe {
     /// Isotropic spacing to resample to, mm; `None` keeps the grid.
     pub spacing_mm: Option<f64>,
 }
+
 /// One step that really ran.
 #[derive(Clone, Debug)]
 pub struct Step {
@@ -52,10 +96,85 @@ pub struct Step {
     /// Seconds.
     pub seconds: f64,
 }
-fn stub<T>() -> Result<T> {
-    Err(Error::new(Kind::Unsupported, "stub"))
+
+/// Runs a recipe: resampling first, intensities last, so that their statistics are those of the voxels that leave.
+///
+/// Returns the volume and the steps that really ran. A resampling to the spacing that the volume has already does nothing and is not
+/// recorded.
+///
+/// # Errors
+/// [`Kind::VolumeInvalid`] for an empty volume or one with NaN or infinite voxels, whatever the recipe; [`Kind::VolumeConstant`] when there
+/// is nothing to normalize; [`Kind::ConfigInvalidValue`] for an unknown word; [`Kind::Unsupported`] for a step that this build lacks.
+pub fn preprocess(volume: Volume, recipe: &Recipe, control: &Control) -> Result<(Volume, Vec<Step>)> {
+    // The whole recipe is judged before the first voxel changes: an error must not come after minutes of work.
+    let zscore = match recipe.normalize.as_str() {
+        "none" => false,
+        "zscore" => true,
+        _ => return Err(Error::new(Kind::ConfigInvalidValue, "preprocess.normalize").with_hint("none or zscore").at(Stage::Imaging)),
+    };
+    refuse_missing(&recipe.denoise, "nlm", "preprocess.denoise", "preprocess.denoise nlm is not built in")?;
+    refuse_missing(&recipe.bias_correction, "n4", "preprocess.bias_correction", "preprocess.bias_correction n4 is not built in")?;
+    grid::check(&volume.geometry, volume.voxels.len())?;
+    normalize::check_finite(&volume.voxels)?;
+    control.check()?;
+
+    let original = volume.clone();
+    let mut volume = volume;
+    let mut steps = Vec::new();
+    control.progress("preprocess", 0.0);
+    if let Some(spacing_mm) = recipe.spacing_mm {
+        let started = Instant::now();
+        if let Some(resampled) = resample::to_spacing(&volume, [spacing_mm; 3], Interpolation::Linear, control)? {
+            volume = resampled;
+            let [columns, rows, slices] = volume.geometry.dims.map(|n| n as f64);
+            let parameters = vec![("spacing_mm", spacing_mm), ("columns", columns), ("rows", rows), ("slices", slices)];
+            steps.push(Step { name: "resample", parameters, seconds: started.elapsed().as_secs_f64() });
+        }
+    }
+    control.progress("preprocess", 0.5);
+    if zscore {
+        steps.extend(clip_and_zscore(&mut volume, control)?);
+    }
+    if !steps.is_empty() {
+        volume.raw = Some(Arc::new(original));
+    }
+    control.progress("preprocess", 1.0);
+    Ok((volume, steps))
 }
-/// Runs a recipe.
-pub fn preprocess(_volume: Volume, _recipe: &Recipe, _control: &Control) -> Result<(Volume, Vec<Step>)> {
-    stub()
+
+/// `none` passes; the one known method is not there yet; anything else is a misspelling.
+fn refuse_missing(word: &str, known: &str, key: &'static str, missing: &'static str) -> Result<()> {
+    match word {
+        "none" => Ok(()),
+        word if word == known => Err(Error::new(Kind::Unsupported, missing).with_hint("set the key to none").at(Stage::Imaging)),
+        _ => Err(Error::new(Kind::ConfigInvalidValue, key).with_hint("none is the only value in this build").at(Stage::Imaging)),
+    }
 }
+
+fn clip_and_zscore(volume: &mut Volume, control: &Control) -> Result<[Step; 2]> {
+    let started = Instant::now();
+    let limits = normalize::percentiles(&volume.voxels, &CLIP_PERCENTILES)?;
+    let [low, high] = [limits[0], limits[1]];
+    // Clones share voxels: the study's own stay as they were, because `make_mut` copies when somebody else holds them.
+    let voxels = Arc::make_mut(&mut volume.voxels);
+    normalize::clamp(voxels, low as f32, high as f32);
+    let clip = Step {
+        name: "percentile_clip",
+        parameters: vec![
+            ("lower_percentile", CLIP_PERCENTILES[0]),
+            ("upper_percentile", CLIP_PERCENTILES[1]),
+            ("lower_value", low),
+            ("upper_value", high),
+        ],
+        seconds: started.elapsed().as_secs_f64(),
+    };
+    control.check()?;
+    let started = Instant::now();
+    let moments = normalize::zscore(voxels, normalize::Over::All, 0)?;
+    let zscore =
+        Step { name: "zscore", parameters: vec![("mean", moments.mean), ("std", moments.std)], seconds: started.elapsed().as_secs_f64() };
+    Ok([clip, zscore])
+}
+
+#[cfg(test)]
+mod tests;

@@ -59,6 +59,23 @@ impl Client {
         Ok(Client { inner: Arc::new(Inner { store, settings, patience, prefix, runtime: Runtime::shared()? }) })
     }
 
+    /// The same store with the spool elsewhere, or with none: each study's ciphertext has a folder of its own.
+    pub fn with_spool(&self, spool: Option<std::path::PathBuf>) -> Result<Client> {
+        if let Some(folder) = &spool {
+            spool::prepare(folder)?;
+        }
+        let inner = &self.inner;
+        Ok(Client {
+            inner: Arc::new(Inner {
+                store: Arc::clone(&inner.store),
+                settings: ClientSettings { spool, ..inner.settings.clone() },
+                patience: inner.patience,
+                prefix: inner.prefix.clone(),
+                runtime: Arc::clone(&inner.runtime),
+            }),
+        })
+    }
+
     /// See [`ObjectStore::describe`].
     pub fn describe(&self) -> String {
         self.inner.store.describe()

@@ -1,0 +1,51 @@
+# Two targets are all that a newcomer needs:
+#   make demo   builds the library, makes a sample study, runs the main job on it from a C program, shows the result
+#   make test   installs what the tests need and runs all of them
+# The rest: library, install, header, fmt, lint, clean.
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := library
+
+BUILD  := build
+PREFIX ?= /usr/local
+DATA   ?= $(abspath ../shared/data)
+CFLAGS ?= -O2
+C99    := -std=c99 -Wall -Wextra -Wpedantic -Werror
+
+# ONNX Runtime's shared library out of the PyPI wheel; the library itself finds it by this variable at run time.
+RUNTIME = $(firstword $(wildcard $(abspath $(BUILD))/$(1)/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime.so.*))
+
+.PHONY: library demo test install header fmt lint clean
+
+library:
+	tools/setup.sh build
+	tools/build-library.sh $(BUILD)/lib
+
+demo: library
+	tools/setup.sh demo
+	tools/demo.sh
+
+test:
+	tools/setup.sh test
+	tools/test.sh
+
+install: library
+	install -d $(DESTDIR)$(PREFIX)/lib $(DESTDIR)$(PREFIX)/include
+	cp -a $(BUILD)/lib/libsmp.so* $(DESTDIR)$(PREFIX)/lib/
+	install -m 0644 include/smp.h $(DESTDIR)$(PREFIX)/include/
+
+header:
+	SMP_BLESS=1 cargo test --test header
+
+fmt:
+	cargo fmt
+
+lint:
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --lib
+
+clean:
+	rm -rf $(BUILD)
+	cargo clean

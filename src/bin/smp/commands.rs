@@ -1,0 +1,133 @@
+//! The commands. Logic here would mean that the library lacks a function.
+
+use std::path::PathBuf;
+
+use smp::audit::AuditReader;
+use smp::config::{self, Config, schema};
+use smp::pipeline::{self, Pipeline, Request};
+use smp::{Error, Kind, Result};
+
+use crate::arguments::{Arguments, Audit, Command, Keys, Process};
+
+/// Runs the command that was given.
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let config = configuration(arguments)?;
+    match &arguments.command {
+        Command::Keys(command) => keys(&config, command),
+        Command::Seal { folder, remote_path, from, to } => {
+            let keys = pipeline::open_configured_key_store(&config)?;
+            let recipients: Vec<&str> = to.iter().map(String::as_str).collect();
+            pipeline::seal_study(&config, &keys, from, &recipients, folder, remote_path)?;
+            println!("sealed for {} recipient(s)", recipients.len());
+            Ok(())
+        }
+        Command::Verify { remote_path } => {
+            let keys = pipeline::open_configured_key_store(&config)?;
+            println!("{}", pipeline::verify_package(&config, &keys, remote_path)?);
+            Ok(())
+        }
+        Command::Unseal { remote_path, folder } => {
+            let keys = pipeline::open_configured_key_store(&config)?;
+            pipeline::unseal_study(&config, &keys, remote_path, folder)
+        }
+        Command::Process(command) => process(&config, command),
+        Command::Audit(command) => audit(&config, command),
+        Command::Cleanup => {
+            let pipeline = Pipeline::new(&config)?;
+            let outcome = pipeline.cleanup();
+            println!("{}", pipeline.cleanup_report()?);
+            outcome
+        }
+        Command::Capabilities => {
+            println!("{}", pipeline::capabilities());
+            Ok(())
+        }
+        Command::Settings => {
+            for key in schema::KEYS {
+                println!("{:<28} {:<28} {}", key.name, if key.default.is_empty() { "-" } else { key.default }, key.help);
+            }
+            Ok(())
+        }
+    }
+}
+
+/// The file, then `--set`.
+fn configuration(arguments: &Arguments) -> Result<Config> {
+    let mut config = Config::load(arguments.config.as_deref())?;
+    for value in &arguments.values {
+        let (key, value) = value.split_once('=').ok_or_else(|| Error::new(Kind::InvalidArgument, "--set needs KEY=VALUE"))?;
+        config.set(key, value)?;
+    }
+    Ok(config)
+}
+
+fn keys(config: &Config, command: &Keys) -> Result<()> {
+    let keys = pipeline::open_configured_key_store(config)?;
+    match command {
+        Keys::Generate { purpose } => {
+            let id = keys.generate(purpose)?;
+            println!("{id}\n{}", keys.fingerprint(&id)?);
+        }
+        Keys::List => {
+            for id in keys.ids()? {
+                let kind = if keys.has_private(&id)? { "identity" } else { "peer" };
+                println!("{id}  {kind:<8}  {}", keys.fingerprint(&id)?);
+            }
+        }
+        Keys::Export { id } => print!("{}", keys.export_public(id)?),
+        Keys::Import { label, file } => {
+            let pem = std::fs::read_to_string(file).map_err(|_| Error::new(Kind::FileUnreadable, "the pem file"))?;
+            let id = keys.import(label, &pem)?;
+            println!("{id}\n{}", keys.fingerprint(&id)?);
+            println!("not usable yet: compare the fingerprint with its owner, then run `smp keys confirm`");
+        }
+        Keys::Confirm { id, fingerprint } => keys.confirm(id, fingerprint)?,
+        Keys::Rotate { id } => println!("{}", keys.rotate(id)?),
+        Keys::Remove { id } => keys.remove(id)?,
+    }
+    Ok(())
+}
+
+fn process(config: &Config, command: &Process) -> Result<()> {
+    let pipeline = Pipeline::new(config)?;
+    let mut request = Request::new(Some(&command.remote_path));
+    let settings = [
+        ("study_id", &command.study_id),
+        ("operations", &command.operations),
+        ("download_mode", &command.mode),
+        ("output_path", &command.output),
+    ];
+    for (key, value) in settings {
+        if let Some(value) = value {
+            request.set(key, value)?;
+        }
+    }
+    println!("{}", pipeline.process_study(&request)?.json()?);
+    Ok(())
+}
+
+fn audit(config: &Config, command: &Audit) -> Result<()> {
+    match command {
+        Audit::Summary => println!("{}", Pipeline::new(config)?.audit_summary()?),
+        Audit::Verify { path } => {
+            let path = match path {
+                Some(path) => path.clone(),
+                None => log_path(config)?,
+            };
+            let verification = AuditReader::open(&path)?.verify();
+            if let Some(position) = verification.first_bad {
+                return Err(Error::new(Kind::AuditTampered, format!("record {position} of {}", verification.entries)));
+            }
+            println!("{} records verify", verification.entries);
+        }
+        Audit::Export { path, format, start, end } => {
+            let entries = AuditReader::open(&log_path(config)?)?.export(format, path, start.as_deref(), end.as_deref())?;
+            println!("{entries} records exported");
+        }
+    }
+    Ok(())
+}
+
+fn log_path(config: &Config) -> Result<PathBuf> {
+    config::expand(&config.get("audit_log_path")?.unwrap_or_default())
+}

@@ -1,0 +1,104 @@
+//! Package: a study sealed by its sender for its recipients. The store that keeps it learns nothing but sizes.
+
+use std::ffi::c_char;
+
+use super::config::{CONFIGS, smp_config};
+use super::guard::enter;
+use super::keystore::{KEYSTORES, smp_keystore};
+use super::text;
+use crate::error::{Error, Kind};
+use crate::pipeline;
+
+/// Seals the files of a folder and uploads them, for the recipients alone to open.
+///
+/// Blocks. The package's header is written last, so a package that can be found is complete. The upload is recorded in the audit log.
+///
+/// @param config            Store to upload to (`cloud.*`), `protocol` and `audit_log_path`.
+/// @param keystore          Key store that holds the sender's identity and the confirmed recipients.
+/// @param sender_id         Key id of the sender.
+/// @param recipient_ids     Key ids of the recipients, separated by commas.
+/// @param source_directory  Folder whose files are sealed, with all folders below it.
+/// @param remote_path       Folder of the store to make.
+/// @return `SMP_OK`, or for example `SMP_ERR_KEY_UNCONFIRMED` or `SMP_ERR_PACKAGE_EXISTS`.
+/// @since 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn smp_seal_study(
+    config: *mut smp_config,
+    keystore: *mut smp_keystore,
+    sender_id: *const c_char,
+    recipient_ids: *const c_char,
+    source_directory: *const c_char,
+    remote_path: *const c_char,
+) -> i32 {
+    enter(|| {
+        let config = CONFIGS.get(config, "config")?.value.snapshot();
+        let keystore = KEYSTORES.get(keystore, "keystore")?;
+        // SAFETY: the C caller passes NULL or a NUL-terminated text.
+        let sender_id = unsafe { text::required(sender_id, "sender_id") }?;
+        // SAFETY: the C caller passes NULL or a NUL-terminated text.
+        let recipient_ids = unsafe { text::required(recipient_ids, "recipient_ids") }?;
+        // SAFETY: the C caller passes NULL or a NUL-terminated text.
+        let source_directory = unsafe { text::path(source_directory, "source_directory") }?;
+        // SAFETY: the C caller passes NULL or a NUL-terminated text.
+        let remote_path = unsafe { text::required(remote_path, "remote_path") }?;
+        let recipients: Vec<&str> = recipient_ids.split(',').map(str::trim).filter(|id| !id.is_empty()).collect();
+        if recipients.is_empty() {
+            return Err(Error::new(Kind::InvalidArgument, "recipient_ids names nobody"));
+        }
+        pipeline::seal_study(&config, &keystore.value, &sender_id, &recipients, &source_directory, &remote_path)
+    })
+}
+
+/// Checks a package: the sender's signature and every byte. Nothing is kept.
+///
+/// Blocks while the package is fetched.
+///
+/// @param config       Store to read from (`cloud.*`), `trusted_senders` and `audit_log_path`.
+/// @param keystore     Key store that holds a recipient's identity and the confirmed sender.
+/// @param remote_path  Folder of the package in the store.
+/// @return JSON report, alive until the configuration is freed; NULL when the package is not genuine and complete.
+/// @since 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn smp_verify_package(
+    config: *mut smp_config,
+    keystore: *mut smp_keystore,
+    remote_path: *const c_char,
+) -> *const c_char {
+    enter(|| {
+        let config = CONFIGS.get(config, "config")?;
+        let keystore = KEYSTORES.get(keystore, "keystore")?;
+        // SAFETY: the C caller passes NULL or a NUL-terminated text.
+        let remote_path = unsafe { text::required(remote_path, "remote_path") }?;
+        let report = pipeline::verify_package(&config.value.snapshot(), &keystore.value, &remote_path)?;
+        Ok(config.texts.give(&report))
+    })
+}
+
+/// Writes the files of a package to a folder in the clear, identified as they were sealed.
+///
+/// Blocks. This is the one explicit way to plaintext on a disk; it is recorded in the audit log. To process a study, use a pipeline, which
+/// writes no plaintext.
+///
+/// @param config       Store to read from (`cloud.*`), `trusted_senders` and `audit_log_path`.
+/// @param keystore     Key store that holds a recipient's identity and the confirmed sender.
+/// @param remote_path  Folder of the package in the store.
+/// @param directory    Folder to make.
+/// @return `SMP_OK`, or the status of what was wrong; then no file is left.
+/// @since 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn smp_unseal_study(
+    config: *mut smp_config,
+    keystore: *mut smp_keystore,
+    remote_path: *const c_char,
+    directory: *const c_char,
+) -> i32 {
+    enter(|| {
+        let config = CONFIGS.get(config, "config")?.value.snapshot();
+        let keystore = KEYSTORES.get(keystore, "keystore")?;
+        // SAFETY: the C caller passes NULL or a NUL-terminated text.
+        let remote_path = unsafe { text::required(remote_path, "remote_path") }?;
+        // SAFETY: the C caller passes NULL or a NUL-terminated text.
+        let directory = unsafe { text::path(directory, "directory") }?;
+        pipeline::unseal_study(&config, &keystore.value, &remote_path, &directory)
+    })
+}

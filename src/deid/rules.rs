@@ -1,0 +1,438 @@
+//! What happens to an element, and why: the order of rules of the default-deny policy, decided from tag, VR and place alone.
+//!
+//! 1. Elements that belong to a message, a file header or a directory, and those that this library writes itself, go.
+//! 2. A row of Table E.1-1 decides, with the chosen options applied and compound codes resolved by the Type in the IOD.
+//! 3. A private element goes, unless Retain Safe Private is chosen and Table E.3.10-1 lists it (see `private`).
+//! 4. Any other public element stays only if its VR cannot carry free text or an identity, or if it is on the short list of technical
+//!    texts below. Names go, dates follow the option for dates, UIDs are remapped. What the dictionary does not know goes.
+//!
+//! Nothing here looks at a value, so a decision can be printed, counted and tested; `actions` carries it out and falls back on
+//! [`Decision::otherwise`] when a value turns out not to be what its VR promises.
+
+use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry, VirtualVr};
+use dicom_core::{Tag, VR};
+use dicom_dictionary_std::StandardDataDictionary;
+
+use super::table::{Choice, Code, Iod, Relief, Row, Tables, Type};
+
+/// What is done to an element.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Stays, if it is valid for its VR; sequences are cleaned inside.
+    Keep,
+    /// Goes.
+    Remove,
+    /// Stays without a value.
+    Empty,
+    /// Gets a dummy value of its VR.
+    Dummy,
+    /// Its UIDs are replaced.
+    Remap,
+    /// What can be recognised as harmless stays; how depends on the VR.
+    Clean,
+    /// Gets the patient's pseudonym.
+    Pseudonym,
+}
+
+/// The rule that led to an action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// Belongs to no data set, or is written anew by this library.
+    Structure,
+    /// A row of Table E.1-1.
+    Table,
+    /// Private, and not known to be safe.
+    Private,
+    /// Private, listed in Table E.3.10-1.
+    SafePrivate,
+    /// Public, with a VR that carries no text.
+    HarmlessVr,
+    /// Public text on our list, or part of a code of a public coding scheme.
+    TechnicalText,
+    /// Public, with a VR that may carry text or an identity.
+    Text,
+    /// A date, time or UID that the table does not list.
+    DateOrUid,
+    /// Not in the public dictionary.
+    Unknown,
+}
+
+/// An action, why, and what to do when the action cannot be carried out on the value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Decision {
+    pub(crate) action: Action,
+    pub(crate) otherwise: Action,
+    pub(crate) reason: Reason,
+}
+
+impl Decision {
+    fn new(action: Action, otherwise: Action, reason: Reason) -> Decision {
+        Decision { action, otherwise, reason }
+    }
+    pub(crate) fn remove(reason: Reason) -> Decision {
+        Decision::new(Action::Remove, Action::Remove, reason)
+    }
+}
+
+/// The options chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Choices(u16);
+
+impl Choices {
+    pub(crate) fn with(self, choice: Choice) -> Choices {
+        Choices(self.0 | 1 << choice as u16)
+    }
+    pub(crate) fn has(self, choice: Choice) -> bool {
+        self.0 & 1 << choice as u16 != 0
+    }
+    pub(crate) fn iter(self) -> impl Iterator<Item = Choice> {
+        Choice::ALL.into_iter().filter(move |choice| self.has(*choice))
+    }
+}
+
+/// What the code triplet of an item, if it has one, can be trusted with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    /// No code in this item.
+    None,
+    /// A coding scheme that is published: its codes and meanings are words of a book.
+    Public,
+    /// A local scheme: anything may be written there.
+    Local,
+}
+
+/// Where an element stands.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'a> {
+    /// The IOD, at the top level of an instance whose IOD is known. Everywhere else Types are unknown.
+    pub(crate) iod: Option<&'a Iod>,
+    pub(crate) top: bool,
+    /// Inside a sequence that stands in for a dummy: only structure and what the table itself replaces.
+    pub(crate) bare: bool,
+    pub(crate) scheme: Scheme,
+    /// Overlay groups (bit per even group from 6000) that are regions of interest and may be kept.
+    pub(crate) overlays: u128,
+}
+
+/// The rules in force.
+pub(crate) struct Rules {
+    pub(crate) tables: &'static Tables,
+    pub(crate) choices: Choices,
+}
+
+impl Rules {
+    /// The VR that an element ought to have: the dictionary's, or the table's for tags newer than the dictionary, or the one found.
+    pub(crate) fn vr(&self, tag: Tag, found: VR) -> VR {
+        match StandardDataDictionary.by_tag(tag).map(|entry| entry.vr()) {
+            Some(VirtualVr::Exact(vr)) if tag.group() % 2 == 0 => vr,
+            Some(_) => found,
+            None => self.tables.row(tag).and_then(|row| row.vr).unwrap_or(found),
+        }
+    }
+
+    /// The decision for a public element; `vr` as from [`Rules::vr`].
+    pub(crate) fn decide(&self, tag: Tag, vr: VR, place: &Place<'_>) -> Decision {
+        if is_structure(tag) {
+            return Decision::remove(Reason::Structure);
+        }
+        if tag.group() % 2 == 1 {
+            return Decision::remove(Reason::Private);
+        }
+        if matches!(tag.group(), 0x6000..=0x60FF) && place.overlays & overlay_bit(tag.group()) == 0 {
+            // Rows, columns and origin of an overlay mean nothing without its data, and its data can be handwriting.
+            return Decision::remove(Reason::Table);
+        }
+        if let Some(row) = self.tables.row(tag) {
+            return self.by_row(row, tag, vr, place);
+        }
+        let decision = self.by_vr(tag, vr, place);
+        let structural = matches!(vr, VR::UI | VR::SQ | VR::CS) || place.scheme != Scheme::None;
+        if place.bare && decision.action != Action::Remove && !structural { Decision::remove(decision.reason) } else { decision }
+    }
+
+    /// Rule 2.
+    fn by_row(&self, row: &Row, tag: Tag, vr: VR, place: &Place<'_>) -> Decision {
+        let kind = if place.top { place.iod.map(|iod| iod.kind(tag)) } else { None };
+        let basic = match resolve(row.basic, kind) {
+            Action::Dummy if vr == VR::UI => Action::Remap,
+            Action::Empty | Action::Dummy if tag == Tag(0x0010, 0x0020) => Action::Pseudonym,
+            Action::Empty | Action::Dummy if tag == Tag(0x0010, 0x0010) && place.top => Action::Pseudonym,
+            action => action,
+        };
+        let reliefs = || self.choices.iter().filter_map(|choice| row.relief(choice));
+        // Where one chosen option would keep and another clean, cleaning releases less and is done.
+        let action = if reliefs().any(|relief| relief == Relief::Clean) {
+            Action::Clean
+        } else if reliefs().any(|relief| relief == Relief::Keep) {
+            Action::Keep
+        } else {
+            basic
+        };
+        Decision::new(action, basic, Reason::Table)
+    }
+
+    /// Rule 4.
+    fn by_vr(&self, tag: Tag, vr: VR, place: &Place<'_>) -> Decision {
+        let Some(entry) = StandardDataDictionary.by_tag(tag) else { return Decision::remove(Reason::Unknown) };
+        let keep = |reason| Decision::new(Action::Keep, Action::Remove, reason);
+        if matches!(entry.vr(), VirtualVr::Px) || matches!(tag, Tag(0x7FE0, 0x0001 | 0x0002 | 0x0008 | 0x0009)) {
+            return if place.top { keep(Reason::HarmlessVr) } else { Decision::remove(Reason::Text) };
+        }
+        if is_code_text(tag) {
+            return match place.scheme {
+                Scheme::Public => keep(Reason::TechnicalText),
+                Scheme::Local if tag != Tag(0x0008, 0x0103) => Decision::new(Action::Dummy, Action::Dummy, Reason::Text),
+                _ => Decision::remove(Reason::Text),
+            };
+        }
+        match vr {
+            VR::SQ | VR::CS | VR::DS | VR::IS | VR::FD | VR::FL | VR::US | VR::SS | VR::UL | VR::SL | VR::UV | VR::SV | VR::AT => {
+                keep(Reason::HarmlessVr)
+            }
+            VR::UI if self.choices.has(Choice::Uids) => Decision::new(Action::Keep, Action::Remap, Reason::DateOrUid),
+            VR::UI => Decision::new(Action::Remap, Action::Remap, Reason::DateOrUid),
+            VR::DA | VR::DT | VR::TM if self.choices.has(Choice::ModifiedDates) => {
+                Decision::new(Action::Clean, Action::Remove, Reason::DateOrUid)
+            }
+            VR::DA | VR::DT | VR::TM if self.choices.has(Choice::FullDates) => keep(Reason::DateOrUid),
+            VR::DA | VR::DT | VR::TM => Decision::remove(Reason::DateOrUid),
+            _ if TECHNICAL_TEXTS.contains(&(tag.0, tag.1)) || LOOKUP_TABLES.contains(&(tag.0, tag.1)) => keep(Reason::TechnicalText),
+            _ if VOCABULARY_TEXTS.contains(&(tag.0, tag.1)) => Decision::new(Action::Clean, Action::Remove, Reason::TechnicalText),
+            _ => Decision::remove(Reason::Text),
+        }
+    }
+}
+
+/// A compound code by Type: 1 and 1C need a value, 2 and 2C the element, 3 nothing. Without a Type the strictest that is valid holds.
+pub(crate) fn resolve(code: Code, kind: Option<Type>) -> Action {
+    match (code, kind) {
+        (Code::D, _) => Action::Dummy,
+        (Code::Z, _) => Action::Empty,
+        (Code::X, _) => Action::Remove,
+        (Code::U, _) => Action::Remap,
+        (Code::ZD, Some(Type::Two | Type::Three)) => Action::Empty,
+        (Code::ZD, _) => Action::Dummy,
+        (Code::XZ | Code::XD | Code::XZD | Code::XZU, Some(Type::Three)) => Action::Remove,
+        (Code::XZ | Code::XD | Code::XZD | Code::XZU, Some(Type::Two)) => Action::Empty,
+        (Code::XZ, Some(Type::One)) | (Code::XD | Code::XZD, _) => Action::Dummy,
+        (Code::XZ, None) => Action::Empty,
+        // U*: the sequence stays and its UIDs are remapped, as everything inside it is judged anyway.
+        (Code::XZU, _) => Action::Remap,
+    }
+}
+
+/// Bit of an overlay group in [`Place::overlays`].
+pub(crate) fn overlay_bit(group: u16) -> u128 {
+    1 << ((group & 0xFF) >> 1)
+}
+
+/// Rule 1: group lengths, command, file meta and directory elements, and what `attributes` writes.
+fn is_structure(tag: Tag) -> bool {
+    tag.element() == 0
+        || matches!(tag.group(), 0x0000 | 0x0002 | 0x0004)
+        || matches!(tag, Tag(0x0008, 0x0005) | Tag(0x0012, 0x0062..=0x0064) | Tag(0x0028, 0x0303))
+}
+
+/// The attributes of a code that carry text (PS3.3 Table 8.8-1).
+fn is_code_text(tag: Tag) -> bool {
+    matches!(tag, Tag(0x0008, 0x0100 | 0x0102 | 0x0103 | 0x0104 | 0x0119))
+}
+
+/// Designators of coding schemes that are published (PS3.16 Table 8-1), as far as images use them.
+pub(crate) const PUBLIC_SCHEMES: &[&str] = &[
+    "ACR",
+    "ATC",
+    "BI",
+    "C4",
+    "CPT4",
+    "DCM",
+    "FMA",
+    "I10",
+    "I10C",
+    "I10P",
+    "I9",
+    "I9C",
+    "ICDO3",
+    "ISO3166_1",
+    "ISO639_1",
+    "ISO639_2",
+    "ITIS_TSN",
+    "LN",
+    "MA",
+    "MDC",
+    "NCIt",
+    "NEU",
+    "PATHLEX",
+    "RADELEMENT",
+    "RADLEX",
+    "RFC3066",
+    "RFC5646",
+    "RXNORM",
+    "SCT",
+    "SNM3",
+    "SRT",
+    "UBERON",
+    "UCUM",
+    "UMLS",
+    "UNS",
+];
+
+/// Texts outside Table E.1-1 that equipment writes and analysis needs. Everything else with a text VR goes.
+pub(crate) const TECHNICAL_TEXTS: &[(u16, u16)] = &[
+    (0x0008, 0x0070), // Manufacturer
+    (0x0008, 0x1090), // Manufacturer's Model Name
+    (0x0018, 0x0024), // Sequence Name
+    (0x0018, 0x0031), // Radiopharmaceutical
+    (0x0018, 0x0085), // Imaged Nucleus
+    (0x0018, 0x1016), // Secondary Capture Device Manufacturer
+    (0x0018, 0x1018), // Secondary Capture Device Manufacturer's Model Name
+    (0x0018, 0x1019), // Secondary Capture Device Software Versions
+    (0x0018, 0x1020), // Software Versions
+    (0x0018, 0x1023), // Digital Image Format Acquired
+    (0x0018, 0x1040), // Contrast/Bolus Route
+    (0x0018, 0x1061), // Trigger Source or Type
+    (0x0018, 0x1064), // Cardiac Framing Type
+    (0x0018, 0x1070), // Radiopharmaceutical Route
+    (0x0018, 0x1160), // Filter Type
+    (0x0018, 0x1161), // Type of Filters
+    (0x0018, 0x1180), // Collimator/Grid Name
+    (0x0018, 0x11B0), // Acquisition Mode
+    (0x0018, 0x1210), // Convolution Kernel
+    (0x0018, 0x1250), // Receive Coil Name
+    (0x0018, 0x1251), // Transmit Coil Name
+    (0x0018, 0x1260), // Plate Type
+    (0x0018, 0x1261), // Phosphor Type
+    (0x0018, 0x702A), // Detector Manufacturer Name
+    (0x0018, 0x702B), // Detector Manufacturer's Model Name
+    (0x0018, 0x9005), // Pulse Sequence Name
+    (0x0018, 0x9041), // Receive Coil Manufacturer Name
+    (0x0018, 0x9046), // Multi-Coil Configuration
+    (0x0018, 0x9047), // Multi-Coil Element Name
+    (0x0018, 0x9050), // Transmit Coil Manufacturer Name
+    (0x0018, 0x9320), // Image Filter
+    (0x0020, 0x1040), // Position Reference Indicator
+    (0x0020, 0x9056), // Stack ID
+    (0x0020, 0x9421), // Dimension Description Label
+    (0x0028, 0x1054), // Rescale Type
+    (0x0028, 0x1055), // Window Center & Width Explanation
+    (0x0028, 0x3003), // LUT Explanation
+    (0x0028, 0x3004), // Modality LUT Type
+    (0x0040, 0x9210), // LUT Label
+    (0x0054, 0x0018), // Energy Window Name
+    (0x0054, 0x1101), // Attenuation Correction Method
+    (0x0054, 0x1103), // Reconstruction Method
+    (0x0054, 0x1104), // Detector Lines of Response Used
+    (0x0054, 0x1105), // Scatter Correction Method
+    (0x0062, 0x0009), // Segment Algorithm Name
+    (0x0066, 0x0031), // Algorithm Version
+    (0x0066, 0x0036), // Algorithm Name
+];
+
+/// Texts that people write and that are still worth having: their words are held against the vocabulary.
+pub(crate) const VOCABULARY_TEXTS: &[(u16, u16)] = &[
+    (0x0018, 0x9423), // Acquisition Protocol Name
+    (0x0062, 0x0005), // Segment Label
+];
+
+/// Binary tables that turn stored values into colours and units.
+pub(crate) const LOOKUP_TABLES: &[(u16, u16)] = &[
+    (0x0028, 0x1201), // Red Palette Color Lookup Table Data
+    (0x0028, 0x1202), // Green
+    (0x0028, 0x1203), // Blue
+    (0x0028, 0x1221), // Segmented Red Palette Color Lookup Table Data
+    (0x0028, 0x1222), // Segmented Green
+    (0x0028, 0x1223), // Segmented Blue
+    (0x0028, 0x3006), // LUT Data
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::deid::table::tables;
+
+    fn rules(choices: &[Choice]) -> Rules {
+        Rules { tables: tables().unwrap(), choices: choices.iter().fold(Choices::default(), |all, choice| all.with(*choice)) }
+    }
+
+    fn place<'a>(top: bool) -> Place<'a> {
+        Place { iod: None, top, bare: false, scheme: Scheme::None, overlays: 0 }
+    }
+
+    fn check(rules: &Rules, tag: (u16, u16), top: bool, action: Action, reason: Reason) {
+        let tag = Tag(tag.0, tag.1);
+        let decision = rules.decide(tag, rules.vr(tag, VR::UN), &place(top));
+        assert_eq!((decision.action, decision.reason), (action, reason), "{tag}");
+    }
+
+    #[test]
+    fn the_order_of_rules_is_that_of_the_policy() {
+        let basic = rules(&[]);
+        check(&basic, (0x0002, 0x0003), true, Action::Remove, Reason::Structure);
+        check(&basic, (0x0028, 0x0000), true, Action::Remove, Reason::Structure);
+        check(&basic, (0x0012, 0x0063), false, Action::Remove, Reason::Structure);
+        check(&basic, (0x0010, 0x0010), true, Action::Pseudonym, Reason::Table);
+        check(&basic, (0x0010, 0x0010), false, Action::Empty, Reason::Table);
+        check(&basic, (0x0010, 0x0020), false, Action::Pseudonym, Reason::Table);
+        check(&basic, (0x0008, 0x1030), true, Action::Remove, Reason::Table);
+        check(&basic, (0x0020, 0x000D), true, Action::Remap, Reason::Table);
+        check(&basic, (0x0029, 0x1010), true, Action::Remove, Reason::Private);
+        check(&basic, (0x0028, 0x0030), true, Action::Keep, Reason::HarmlessVr);
+        check(&basic, (0x5200, 0x9230), true, Action::Keep, Reason::HarmlessVr);
+        check(&basic, (0x0008, 0x0070), true, Action::Keep, Reason::TechnicalText);
+        check(&basic, (0x0038, 0x0016), true, Action::Remove, Reason::Text);
+        check(&basic, (0x0040, 0xA160), true, Action::Remove, Reason::Text);
+        check(&basic, (0x0014, 0x0104), true, Action::Remove, Reason::Text);
+        check(&basic, (0x0014, 0x0102), true, Action::Remove, Reason::DateOrUid);
+        check(&basic, (0x0008, 0x010C), true, Action::Remap, Reason::DateOrUid);
+        check(&basic, (0x0008, 0x9998), true, Action::Remove, Reason::Unknown);
+        check(&basic, (0x6000, 0x0010), true, Action::Remove, Reason::Table);
+        check(&basic, (0x7FE0, 0x0010), true, Action::Keep, Reason::HarmlessVr);
+        check(&basic, (0x7FE0, 0x0010), false, Action::Remove, Reason::Text);
+    }
+
+    #[test]
+    fn options_lift_the_basic_action_and_cleaning_wins() {
+        let check = |choices: &[Choice], tag: (u16, u16), action, otherwise| {
+            let rules = rules(choices);
+            let tag = Tag(tag.0, tag.1);
+            let decision = rules.decide(tag, rules.vr(tag, VR::UN), &place(true));
+            assert_eq!((decision.action, decision.otherwise), (action, otherwise), "{tag}");
+        };
+        check(&[Choice::Uids], (0x0020, 0x000D), Action::Keep, Action::Remap);
+        check(&[Choice::Uids], (0x0400, 0x0100), Action::Remap, Action::Remap);
+        check(&[Choice::Descriptors], (0x0008, 0x1030), Action::Clean, Action::Remove);
+        check(&[Choice::FullDates], (0x0008, 0x0020), Action::Keep, Action::Empty);
+        check(&[Choice::FullDates], (0x0010, 0x0030), Action::Empty, Action::Empty);
+        // Date of Last Calibration: the device option would keep it, the modified dates move it.
+        check(&[Choice::Device], (0x0018, 0x1200), Action::Keep, Action::Remove);
+        check(&[Choice::Device, Choice::ModifiedDates], (0x0018, 0x1200), Action::Clean, Action::Remove);
+    }
+
+    /// PS3.15 E.1.1 with 1/1C = D, 2/2C = Z, 3 = X, and the strictest valid action where the Type is unknown.
+    #[test]
+    fn compound_codes_follow_the_type() {
+        use Action::{Dummy, Empty, Remap, Remove};
+        for (code, actions) in [
+            (Code::ZD, [Dummy, Empty, Empty, Dummy]),
+            (Code::XZ, [Dummy, Empty, Remove, Empty]),
+            (Code::XD, [Dummy, Empty, Remove, Dummy]),
+            (Code::XZD, [Dummy, Empty, Remove, Dummy]),
+            (Code::XZU, [Remap, Empty, Remove, Remap]),
+            (Code::X, [Remove; 4]),
+            (Code::D, [Dummy; 4]),
+        ] {
+            let types = [Some(Type::One), Some(Type::Two), Some(Type::Three), None];
+            assert_eq!(types.map(|kind| resolve(code, kind)), actions, "{code:?}");
+        }
+    }
+
+    #[test]
+    fn no_listed_text_has_a_row_in_the_table() {
+        let tables = tables().unwrap();
+        for (group, element) in TECHNICAL_TEXTS.iter().chain(VOCABULARY_TEXTS).chain(LOOKUP_TABLES) {
+            let tag = Tag(*group, *element);
+            assert!(tables.row(tag).is_none(), "{tag}");
+            assert!(StandardDataDictionary.by_tag(tag).is_some(), "{tag}");
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! Sampling a volume or a mask on another grid.
+//!
+//! ITK's convention: continuous indices count from the first voxel's centre, the origin of a resampled volume stays at that centre, and
+//! voxel n reaches half a voxel to each side. Within the outer half voxel, and on a grid that stands a little over, the edge value holds.
+//! Masks are only ever sampled at the nearest voxel, so no label arises that was not there; halves round up, as in ITK.
+//!
+//! Grids along the volume's own axes ([`AlignedGrid`]) take a fast road: an exact reordering, then one pass that combines four rows per
+//! output row and interpolates within it by table. Grids that are turned ([`to_grid`]) compute every position.
+
+use rayon::prelude::*;
+
+use crate::control::Control;
+use crate::deid::Geometry;
+use crate::error::Result;
+use crate::imaging::Volume;
+use crate::imaging::grid::{AlignedGrid, AxisMap, filled, index_to_index, voxel_count};
+
+/// How values between voxels are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interpolation {
+    /// The nearest voxel; the only choice for masks.
+    Nearest,
+    /// Trilinear.
+    Linear,
+}
+
+/// A volume at other spacing (column, row, slice; mm), or `None` when it has that spacing already (within 0.01 %).
+///
+/// # Errors
+/// As [`AlignedGrid::to_spacing`]; [`crate::error::Kind::OutOfMemory`]; [`crate::error::Kind::Cancelled`].
+pub fn to_spacing(volume: &Volume, spacing_mm: [f64; 3], how: Interpolation, control: &Control) -> Result<Option<Volume>> {
+    let dims = volume.geometry.dims;
+    let grid = AlignedGrid::to_spacing(dims, volume.geometry.spacing_mm, spacing_mm)?;
+    if grid.is_identity(dims) {
+        return Ok(None);
+    }
+    let voxels = match how {
+        Interpolation::Linear => linear(&volume.voxels, dims, &grid, control)?,
+        Interpolation::Nearest => nearest(&volume.voxels, dims, &grid, None, control)?,
+    };
+    Ok(Some(Volume::from_parts(voxels, grid.geometry(&volume.geometry), &volume.modality)?))
+}
+
+/// A volume on any grid, turned ones too. Positions more than half a voxel outside get `outside`.
+///
+/// # Errors
+/// [`crate::error::Kind::VolumeInvalid`] for a singular affine; [`crate::error::Kind::OutOfMemory`]; [`crate::error::Kind::Cancelled`].
+pub fn to_grid(volume: &Volume, onto: &Geometry, how: Interpolation, outside: f32, control: &Control) -> Result<Volume> {
+    let dims = volume.geometry.dims;
+    let data = volume.voxels.as_slice();
+    let voxels = match how {
+        Interpolation::Nearest => positions(dims, &volume.geometry, onto, outside, control, |p| at(data, dims, p.map(round)))?,
+        Interpolation::Linear => positions(dims, &volume.geometry, onto, outside, control, |p| trilinear(data, dims, p))?,
+    };
+    Volume::from_parts(voxels, onto.clone(), &volume.modality)
+}
+
+/// A mask on any grid, by nearest neighbour; 0 outside.
+///
+/// # Errors
+/// As [`to_grid`].
+pub fn labels_to_grid(labels: &[u8], from: &Geometry, onto: &Geometry, control: &Control) -> Result<Vec<u8>> {
+    crate::imaging::grid::check(from, labels.len())?;
+    positions(from.dims, from, onto, 0, control, |p| at(labels, from.dims, p.map(round)))
+}
+
+/// Values on an aligned grid by linear interpolation, edges clamped.
+///
+/// # Errors
+/// [`crate::error::Kind::OutOfMemory`]; [`crate::error::Kind::Cancelled`].
+pub fn linear(data: &[f32], dims: [usize; 3], grid: &AlignedGrid, control: &Control) -> Result<Vec<f32>> {
+    let straight = straighten(dims, grid);
+    let reordered;
+    let (data, dims) = if straight.is_identity(dims) {
+        (data, dims)
+    } else {
+        reordered = nearest(data, dims, &straight, None, control)?;
+        (reordered.as_slice(), straight.dims())
+    };
+    // What remains after reordering: axes in order, steps forward.
+    let rest: [AxisMap; 3] = std::array::from_fn(|axis| {
+        let map = grid.axes[axis];
+        let start = if map.step < 0.0 { dims[axis] as f64 - 1.0 - map.start } else { map.start };
+        AxisMap { source: axis, start, step: map.step.abs(), len: map.len }
+    });
+    let tables = rest.map(|map| Table::new(map, dims[map.source]));
+    let [width, height, depth] = grid.dims();
+    let mut out = filled(voxel_count([width, height, depth])?, 0.0f32)?;
+    let row = |y: usize, z: usize| {
+        let start = (z * dims[1] + y) * dims[0];
+        &data[start..start + dims[0]]
+    };
+    out.par_chunks_mut((width * height).max(1)).enumerate().try_for_each(|(z, plane)| {
+        control.check()?;
+        let (z0, z1, wz) = tables[2].at(z);
+        let mut combined = vec![0.0f32; dims[0]];
+        for (y, line) in plane.chunks_mut(width.max(1)).enumerate() {
+            let (y0, y1, wy) = tables[1].at(y);
+            combine(&mut combined, [row(y0, z0), row(y1, z0), row(y0, z1), row(y1, z1)], wy, wz);
+            tables[0].stretch(&combined, line);
+        }
+        Ok(())
+    })?;
+    Ok(out)
+}
+
+/// Values on an aligned grid from the nearest voxel. Positions past the edge get the edge's value, or `outside` when it is given.
+///
+/// # Errors
+/// [`crate::error::Kind::OutOfMemory`]; [`crate::error::Kind::Cancelled`].
+pub fn nearest<T>(data: &[T], dims: [usize; 3], grid: &AlignedGrid, outside: Option<T>, control: &Control) -> Result<Vec<T>>
+where
+    T: Copy + Default + Send + Sync,
+{
+    let strides = [1, dims[0], dims[0] * dims[1]];
+    // Where each index of each axis reads, as an offset; `None` is outside.
+    let tables = grid.axes.map(|map| {
+        (0..map.len)
+            .map(|index| {
+                let (n, place) = (dims[map.source] as i64, round(map.start + map.step * index as f64));
+                let inside = (0..n).contains(&place);
+                (inside || outside.is_none()).then(|| place.clamp(0, (n - 1).max(0)) as usize * strides[map.source])
+            })
+            .collect::<Vec<Option<usize>>>()
+    });
+    let fill = outside.unwrap_or_default();
+    let [width, height, depth] = grid.dims();
+    let mut out = filled(voxel_count([width, height, depth])?, fill)?;
+    let runs_along_rows = grid.axes[0].source == 0 && grid.axes[0].step == 1.0;
+    out.par_chunks_mut((width * height).max(1)).zip(&tables[2]).try_for_each(|(plane, z)| {
+        control.check()?;
+        for (line, y) in plane.chunks_mut(width.max(1)).zip(&tables[1]) {
+            let (Some(y), Some(z)) = (y, z) else { continue };
+            // Rows that are read as they lie are copied whole: crops, and slices picked or repeated.
+            if let (true, Some(Some(first)), Some(Some(last))) = (runs_along_rows, tables[0].first(), tables[0].last())
+                && last + 1 == first + width
+            {
+                line.copy_from_slice(&data[z + y + first..z + y + last + 1]);
+                continue;
+            }
+            for (value, x) in line.iter_mut().zip(&tables[0]) {
+                if let Some(x) = x {
+                    *value = data[z + y + x];
+                }
+            }
+        }
+        Ok(())
+    })?;
+    Ok(out)
+}
+
+/// The exact part of an aligned grid: its axes in their order, backwards ones flipped, at full length and unit steps.
+fn straighten(dims: [usize; 3], grid: &AlignedGrid) -> AlignedGrid {
+    AlignedGrid {
+        axes: grid.axes.map(|map| {
+            let len = dims[map.source];
+            let backwards = map.step < 0.0;
+            let start = if backwards { len as f64 - 1.0 } else { 0.0 };
+            AxisMap { source: map.source, start, step: if backwards { -1.0 } else { 1.0 }, len }
+        }),
+    }
+}
+
+/// For each index of an axis: the two voxels it lies between, and how far it is toward the second.
+struct Table {
+    entries: Vec<(usize, usize, f32)>,
+    /// Whether every index is a voxel of its own, in order.
+    is_copy: bool,
+}
+
+impl Table {
+    fn new(map: AxisMap, len: usize) -> Table {
+        let last = len.saturating_sub(1);
+        let entries: Vec<(usize, usize, f32)> = (0..map.len)
+            .map(|index| {
+                let place = (map.start + map.step * index as f64).clamp(0.0, last as f64);
+                let below = (place.floor() as usize).min(last);
+                (below, (below + 1).min(last), (place - below as f64) as f32)
+            })
+            .collect();
+        let is_copy = map.len == len && entries.iter().enumerate().all(|(index, entry)| entry.0 == index && entry.2 == 0.0);
+        Table { entries, is_copy }
+    }
+
+    fn at(&self, index: usize) -> (usize, usize, f32) {
+        self.entries[index]
+    }
+
+    fn stretch(&self, row: &[f32], line: &mut [f32]) {
+        if self.is_copy {
+            line.copy_from_slice(row);
+            return;
+        }
+        for (value, (below, above, t)) in line.iter_mut().zip(&self.entries) {
+            *value = row[*below] + (row[*above] - row[*below]) * t;
+        }
+    }
+}
+
+/// Bilinear combination of four rows: (y0, z0), (y1, z0), (y0, z1), (y1, z1).
+fn combine(out: &mut [f32], rows: [&[f32]; 4], wy: f32, wz: f32) {
+    let [a, b, c, d] = rows;
+    if wy == 0.0 && wz == 0.0 {
+        out.copy_from_slice(a);
+        return;
+    }
+    for ((((value, a), b), c), d) in out.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+        let (low, high) = (a + (b - a) * wy, c + (d - c) * wy);
+        *value = low + (high - low) * wz;
+    }
+}
+
+/// Fills a grid from positions in continuous indices of another; those further than half a voxel outside get `outside`.
+fn positions<T: Copy + Send + Sync>(
+    dims: [usize; 3],
+    from: &Geometry,
+    onto: &Geometry,
+    outside: T,
+    control: &Control,
+    sample: impl Fn([f64; 3]) -> T + Sync,
+) -> Result<Vec<T>> {
+    let map = index_to_index(onto, from)?;
+    let [width, height, _] = onto.dims;
+    let mut out = filled(voxel_count(onto.dims)?, outside)?;
+    out.par_chunks_mut((width * height).max(1)).enumerate().try_for_each(|(z, plane)| {
+        control.check()?;
+        for (y, line) in plane.chunks_mut(width.max(1)).enumerate() {
+            for (x, value) in line.iter_mut().enumerate() {
+                // Each position from its own index: adding steps along a row would let rounding pile up.
+                let place = map.map(|m| m[0] * x as f64 + m[1] * y as f64 + m[2] * z as f64 + m[3]);
+                let inside = place.iter().zip(dims).all(|(p, n)| *p >= -0.5 && *p < n as f64 - 0.5);
+                if inside {
+                    *value = sample(place);
+                }
+            }
+        }
+        Ok(())
+    })?;
+    Ok(out)
+}
+
+fn trilinear(data: &[f32], dims: [usize; 3], place: [f64; 3]) -> f32 {
+    let place: [f64; 3] = std::array::from_fn(|axis| place[axis].clamp(0.0, (dims[axis] - 1) as f64));
+    let base = place.map(|p| p.floor() as i64);
+    let t: [f64; 3] = std::array::from_fn(|axis| place[axis] - base[axis] as f64);
+    let corner = |x: i64, y: i64, z: i64| f64::from(at(data, dims, [base[0] + x, base[1] + y, base[2] + z]));
+    let edge = |y, z| corner(0, y, z) + (corner(1, y, z) - corner(0, y, z)) * t[0];
+    let face = |z| edge(0, z) + (edge(1, z) - edge(0, z)) * t[1];
+    (face(0) + (face(1) - face(0)) * t[2]) as f32
+}
+
+/// The voxel at an index, edges clamped.
+fn at<T: Copy>(data: &[T], dims: [usize; 3], index: [i64; 3]) -> T {
+    let [x, y, z]: [usize; 3] = std::array::from_fn(|axis| index[axis].clamp(0, dims[axis] as i64 - 1) as usize);
+    data[(z * dims[1] + y) * dims[0] + x]
+}
+
+/// The nearest whole number, halves upwards. A half that rounding has made a little less is still a half: doubling and halving a grid meets
+/// exact halves at every second voxel, and which neighbour they take must not hang on the last bit of an affine.
+fn round(place: f64) -> i64 {
+    (place + 0.5 + 1e-6).floor() as i64
+}

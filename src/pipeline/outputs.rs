@@ -1,0 +1,150 @@
+//! A study's files, all or none.
+//!
+//! Products are written into a hidden folder inside `output_path` and renamed into place once every one of them is complete. The folder is
+//! made before the study is fetched, so an output that cannot be written is refused before any work is done.
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use crate::config;
+use crate::error::{Error, Kind, Result};
+use crate::pipeline::result::StudyResult;
+
+/// The files of one study on their way to `output_path`. Dropping it unpublished removes all of them.
+pub(super) struct Staging {
+    folder: PathBuf,
+    staged: PathBuf,
+    /// Topmost folder that had to be made, to be taken away again when nothing is published.
+    made: Option<PathBuf>,
+    study_id: String,
+    formats: Vec<String>,
+    names: Vec<String>,
+}
+
+impl Staging {
+    /// Makes the folders and checks the formats.
+    pub(super) fn begin(output_path: &str, study_id: &str, formats: &[String]) -> Result<Staging> {
+        for format in formats {
+            if !matches!(format.as_str(), "json" | "npy" | "nifti" | "png") {
+                return Err(Error::new(Kind::OutputUnsupported, "output.formats names an unknown format")
+                    .with_hint("valid formats: json, npy, nifti, png"));
+            }
+        }
+        let folder = config::expand(output_path)?;
+        let made = topmost_missing(&folder);
+        let unwritable = |_| Error::new(Kind::OutputUnwritable, "the output folder cannot be made or written");
+        let mut nonce = [0_u8; 8];
+        getrandom::fill(&mut nonce).map_err(|_| Error::new(Kind::Internal, "the system gives no random bytes"))?;
+        let nonce: String = nonce.iter().map(|byte| format!("{byte:02x}")).collect();
+        let staged = folder.join(format!(".smp-{nonce}"));
+        let staging = Staging { folder, staged, made, study_id: study_id.to_owned(), formats: formats.to_vec(), names: Vec::new() };
+        // From here on a failure drops `staging`, which takes away what was made.
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&staging.staged).map_err(unwritable)?;
+        Ok(staging)
+    }
+
+    /// Writes every product into the hidden folder.
+    pub(super) fn write(mut self, result: &StudyResult) -> Result<Staging> {
+        let mut products: Vec<(&str, String)> = Vec::new();
+        for format in &self.formats {
+            let id = &self.study_id;
+            match format.as_str() {
+                "json" => products.push(("summary", format!("{id}_summary.json"))),
+                "npy" => {
+                    products.push(("volume", format!("{id}_preprocessed.npy")));
+                    if result.mask().is_some() {
+                        products.push(("mask", format!("{id}_segmentation.npy")));
+                    }
+                }
+                "nifti" if result.mask().is_some() => products.push(("mask", format!("{id}_segmentation.nii.gz"))),
+                "png" => products.push(("preview", format!("{id}_preview.png"))),
+                _ => {}
+            }
+        }
+        for (what, name) in products {
+            result.save(&self.staged.join(&name), what)?;
+            self.names.push(name);
+        }
+        Ok(self)
+    }
+
+    /// Renames the products into place. Returns how many there are.
+    pub(super) fn publish(mut self) -> Result<usize> {
+        let unwritable = |_| Error::new(Kind::OutputUnwritable, "a finished file cannot be moved into the output folder");
+        for name in &self.names {
+            fs::rename(self.staged.join(name), self.folder.join(name)).map_err(unwritable)?;
+        }
+        self.made = None;
+        // The names must survive a power cut as surely as the contents.
+        if let Ok(folder) = fs::File::open(&self.folder) {
+            let _ = folder.sync_all();
+        }
+        Ok(self.names.len())
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.staged);
+        if let Some(made) = &self.made {
+            remove_empty(&self.folder, made);
+        }
+    }
+}
+
+/// The topmost folder of a path that does not exist yet.
+fn topmost_missing(folder: &Path) -> Option<PathBuf> {
+    folder.ancestors().take_while(|ancestor| !ancestor.as_os_str().is_empty() && !ancestor.exists()).last().map(Path::to_path_buf)
+}
+
+/// Removes folders that are empty, from `folder` up to and including `top`.
+fn remove_empty(folder: &Path, top: &Path) {
+    for ancestor in folder.ancestors() {
+        if fs::remove_dir(ancestor).is_err() || ancestor == top {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unpublished_output_leaves_no_folder() -> Result<()> {
+        let root = tempfile::tempdir().map_err(|_| Error::new(Kind::Internal, "no temporary folder"))?;
+        let output = root.path().join("a/b/c");
+        let staging = Staging::begin(output.to_str().unwrap(), "study", &["json".to_owned()])?;
+        assert!(output.is_dir());
+        drop(staging);
+        assert!(!root.path().join("a").exists());
+        Ok(())
+    }
+
+    #[test]
+    fn a_folder_that_was_there_stays() -> Result<()> {
+        let root = tempfile::tempdir().map_err(|_| Error::new(Kind::Internal, "no temporary folder"))?;
+        drop(Staging::begin(root.path().to_str().unwrap(), "study", &[])?);
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn an_output_below_a_file_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("file"), b"x").unwrap();
+        let output = root.path().join("file/results");
+        let error = Staging::begin(output.to_str().unwrap(), "study", &[]).err().unwrap();
+        assert_eq!(error.kind(), Kind::OutputUnwritable);
+    }
+
+    #[test]
+    fn an_unknown_format_is_refused_before_anything_is_made() {
+        let root = tempfile::tempdir().unwrap();
+        let output = root.path().join("x");
+        let error = Staging::begin(output.to_str().unwrap(), "study", &["docx".to_owned()]).err().unwrap();
+        assert_eq!(error.kind(), Kind::OutputUnsupported);
+        assert!(!output.exists());
+    }
+}

@@ -1,0 +1,91 @@
+//! Packages outside a study's run: sealing on the hospital's side, verification, and the one explicit way to plaintext files.
+
+use std::path::Path;
+
+use crate::audit::{AuditLog, Event, Outcome, Value};
+use crate::config::Config;
+use crate::control::Control;
+use crate::error::{Error, Result};
+use crate::keys::KeyStore;
+use crate::package::{self, PackageFacts};
+use crate::pipeline::{settings, shared};
+use crate::transfer::Client;
+
+/// Seals a folder for recipients and uploads it to `remote_path` of the configured store. The header is written last, so a reader never
+/// finds half a package.
+///
+/// # Errors
+/// As [`package::seal_folder`]; the attempt is recorded in the configured audit log whether it succeeds or not.
+pub fn seal_study(
+    config: &Config,
+    keys: &KeyStore,
+    sender_id: &str,
+    recipient_ids: &[&str],
+    folder: &Path,
+    remote_path: &str,
+) -> Result<()> {
+    let purpose = config.text("protocol").unwrap_or_default();
+    recorded(config, keys, "study.sealed", remote_path, |client, limits, control| {
+        package::seal_folder(client, remote_path, folder, keys, sender_id, recipient_ids, &purpose, limits, control)
+    })
+    .map(|_| ())
+}
+
+/// Checks a package without opening its contents: signature, sender, sizes and the hash of every range. Returns a report as JSON.
+pub fn verify_package(config: &Config, keys: &KeyStore, remote_path: &str) -> Result<String> {
+    let trusted = config.list("trusted_senders")?;
+    let audit = shared::configured_audit_log(config, keys)?;
+    let client = Client::open(&settings::store(config)?, settings::client(config)?)?;
+    let outcome = package::verify(&client, remote_path, keys, &trusted, &settings::package_limits(config)?, &Control::new());
+    match &outcome {
+        Ok(_) => append(&audit, "package.verified", remote_path, Outcome::Success, Vec::new())?,
+        Err(error) => append(&audit, "package.verified", remote_path, Outcome::Failure, failure(error))?,
+    }
+    outcome
+}
+
+/// Writes a package's plaintext files to a folder. The one explicit way to plaintext on a disk; it is recorded as such.
+pub fn unseal_study(config: &Config, keys: &KeyStore, remote_path: &str, folder: &Path) -> Result<()> {
+    let trusted = config.list("trusted_senders")?;
+    recorded(config, keys, "study.unsealed", remote_path, |client, limits, control| {
+        package::unseal_to(client, remote_path, folder, keys, &trusted, limits, control)
+    })
+    .map(|_| ())
+}
+
+/// Runs package work over the configured store and records how it ended.
+fn recorded(
+    config: &Config,
+    keys: &KeyStore,
+    event: &'static str,
+    remote_path: &str,
+    work: impl FnOnce(&Client, &package::Limits, &Control) -> Result<PackageFacts>,
+) -> Result<PackageFacts> {
+    config.check()?;
+    let audit = shared::configured_audit_log(config, keys)?;
+    let client = Client::open(&settings::store(config)?, settings::client(config)?)?;
+    let outcome = work(&client, &settings::package_limits(config)?, &Control::new());
+    match &outcome {
+        Ok(facts) => {
+            let detail = vec![
+                ("package", Value::Text(facts.id.clone())),
+                ("sender", Value::Text(facts.sender.clone())),
+                ("header_sha256", Value::Text(facts.header_sha256.clone())),
+                ("files", Value::Integer(i64::try_from(facts.files).unwrap_or(i64::MAX))),
+                ("bytes", Value::Integer(i64::try_from(facts.bytes).unwrap_or(i64::MAX))),
+            ];
+            append(&audit, event, remote_path, Outcome::Success, detail)?;
+        }
+        Err(error) => append(&audit, event, remote_path, Outcome::Failure, failure(error))?,
+    }
+    outcome
+}
+
+fn append(audit: &AuditLog, event: &'static str, object: &str, outcome: Outcome, detail: Vec<(&'static str, Value)>) -> Result<()> {
+    audit.append(&Event { event, outcome, object: Some(object.to_owned()), detail })?;
+    Ok(())
+}
+
+fn failure(error: &Error) -> Vec<(&'static str, Value)> {
+    vec![("error_code", Value::Integer(error.code().into())), ("error_stage", Value::Text(error.stage().name().to_owned()))]
+}

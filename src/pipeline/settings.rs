@@ -1,0 +1,176 @@
+//! From configuration to what each stage takes. The stages know nothing of keys and files; this is the only place that does.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::error::{Error, Kind, Result};
+use crate::pipeline::request::Request;
+use crate::{deid, dicom, imaging, inference, package, transfer};
+
+/// Everything one study's run depends on, read once at its start.
+pub(super) struct StudySettings {
+    pub(super) package_limits: package::Limits,
+    pub(super) dicom_limits: dicom::Limits,
+    pub(super) selection: dicom::Selection,
+    pub(super) trusted_senders: Vec<String>,
+    pub(super) deid: deid::Options,
+    pub(super) recipe: imaging::Recipe,
+    pub(super) runtime: inference::RuntimeOptions,
+    pub(super) segment_model: Option<PathBuf>,
+    pub(super) predict_model: Option<PathBuf>,
+    pub(super) threshold: f64,
+    pub(super) uncertain_band: f64,
+    pub(super) high_risk_threshold: f64,
+    pub(super) formats: Vec<String>,
+    pub(super) auto_anonymize: bool,
+}
+
+impl StudySettings {
+    /// Settings of a request: its overrides over the pipeline's configuration.
+    pub(super) fn new(config: &Config, request: &Request) -> Result<StudySettings> {
+        let mut config = config.clone();
+        for (key, value) in &request.overrides {
+            config.set(key, value)?;
+        }
+        config.check()?;
+        Ok(StudySettings {
+            package_limits: package_limits(&config)?,
+            dicom_limits: dicom_limits(&config)?,
+            selection: dicom::Selection { series_uid: request.series_uid.clone(), series_description: request.series_description.clone() },
+            trusted_senders: config.list("trusted_senders")?,
+            deid: deid_options(&config)?,
+            recipe: recipe(&config)?,
+            runtime: runtime(&config)?,
+            segment_model: config.path("segment_model_path")?,
+            predict_model: config.path("model_path")?,
+            threshold: config.real("threshold")?.unwrap_or(0.5),
+            uncertain_band: config.real("uncertain_band")?.unwrap_or(0.0),
+            high_risk_threshold: config.real("high_risk_threshold")?.unwrap_or(0.7),
+            formats: config.list("output.formats")?,
+            auto_anonymize: config.flag("auto_anonymize")?,
+        })
+    }
+}
+
+/// The store that `cloud.*` names. With no provider, and with `local` and no bucket, the store is a folder of the workspace's user.
+pub(super) fn store(config: &Config) -> Result<transfer::StoreSettings> {
+    let provider = config.text("cloud.provider").unwrap_or_default();
+    let mut bucket = config.text("cloud.bucket").unwrap_or_default();
+    if provider.is_empty() || provider == "local" {
+        // A local "bucket" is a folder, so `~` and variables expand in it.
+        let folder = if bucket.is_empty() { PathBuf::from(".") } else { crate::config::expand(&bucket)? };
+        bucket = folder
+            .to_str()
+            .ok_or_else(|| Error::new(Kind::ConfigInvalidValue, "cloud.bucket is not valid UTF-8 after expansion"))?
+            .to_owned();
+    }
+    Ok(transfer::StoreSettings {
+        provider,
+        bucket,
+        region: config.text("cloud.region"),
+        endpoint: config.text("cloud.endpoint"),
+        prefix: config.text("cloud.prefix").unwrap_or_default(),
+        credentials_path: config.path("cloud.credentials_path")?,
+        ca_bundle: config.path("cloud.ca_bundle")?,
+        proxy: config.text("cloud.proxy"),
+    })
+}
+
+/// How transfers behave; the spool is added per study.
+pub(super) fn client(config: &Config) -> Result<transfer::ClientSettings> {
+    Ok(transfer::ClientSettings {
+        parallel: whole(config, "transfer.parallel", 8)?,
+        timeout: Duration::from_secs_f64(config.real("transfer.timeout_s")?.unwrap_or(30.0)),
+        retries: whole(config, "transfer.retries", 5)?,
+        max_bytes: whole(config, "transfer.max_bytes", 64 << 30)?,
+        spool: None,
+    })
+}
+
+/// Limits on packages.
+pub(super) fn package_limits(config: &Config) -> Result<package::Limits> {
+    let default = package::Limits::default();
+    Ok(package::Limits {
+        files: whole(config, "limits.package_files", default.files)?,
+        study_bytes: whole(config, "limits.study_bytes", default.study_bytes)?,
+        header_bytes: whole(config, "limits.header_bytes", default.header_bytes)?,
+    })
+}
+
+fn dicom_limits(config: &Config) -> Result<dicom::Limits> {
+    let default = dicom::Limits::default();
+    Ok(dicom::Limits {
+        depth: whole(config, "limits.dicom_depth", default.depth)?,
+        elements: whole(config, "limits.dicom_elements", default.elements)?,
+        meta_bytes: whole(config, "limits.dicom_meta_bytes", default.meta_bytes)?,
+        inflate_ratio: whole(config, "limits.inflate_ratio", default.inflate_ratio)?,
+        slices: whole(config, "limits.slices", default.slices)?,
+        volume_bytes: whole(config, "limits.volume_bytes", default.volume_bytes)?,
+    })
+}
+
+fn deid_options(config: &Config) -> Result<deid::Options> {
+    let invalid = |detail, hint| Err(Error::new(Kind::ConfigInvalidValue, detail).with_hint(hint));
+    let profile = config.text("deid.profile").unwrap_or_default();
+    if !profile.is_empty() && profile != "basic" {
+        return invalid("deid.profile has an unknown value", "valid profiles: basic; deid.options adds to it");
+    }
+    let shift = config.text("deid.date_shift").unwrap_or_default();
+    let date_shift = match shift.trim() {
+        "" | "patient" => deid::DateShift::Patient,
+        weeks => match weeks.strip_suffix("weeks").unwrap_or(weeks).trim().parse::<u16>() {
+            Ok(weeks) if weeks > 0 => deid::DateShift::Weeks(weeks),
+            _ => return invalid("deid.date_shift has an unknown value", "patient, or a number of weeks such as 104"),
+        },
+    };
+    let burned_in = config.text("deid.burned_in").unwrap_or_default();
+    let burned_in = match burned_in.trim() {
+        "" | "quarantine" => deid::BurnedIn::Quarantine,
+        "allow" => deid::BurnedIn::Accept,
+        "blackout" => return Err(Error::new(Kind::Unsupported, "deid.burned_in = blackout")),
+        _ => return invalid("deid.burned_in has an unknown value", "quarantine, or allow once somebody has looked at the pixels"),
+    };
+    let options = deid::Options { options: config.list("deid.options")?, date_shift, burned_in };
+    options.check()?;
+    Ok(options)
+}
+
+fn recipe(config: &Config) -> Result<imaging::Recipe> {
+    let choice = |key| config.text(key).unwrap_or_else(|| "none".to_owned());
+    Ok(imaging::Recipe {
+        normalize: choice("preprocess.normalize"),
+        denoise: choice("preprocess.denoise"),
+        bias_correction: choice("preprocess.bias_correction"),
+        spacing_mm: config.real("preprocess.spacing_mm")?,
+    })
+}
+
+fn runtime(config: &Config) -> Result<inference::RuntimeOptions> {
+    let window = match config.list("inference.window")?.as_slice() {
+        [] => None,
+        [a, b, c] => Some([window_side(a)?, window_side(b)?, window_side(c)?]),
+        _ => return Err(Error::new(Kind::ConfigInvalidValue, "inference.window needs three sizes")),
+    };
+    let batch: usize = whole(config, "inference.batch", 0)?;
+    Ok(inference::RuntimeOptions {
+        device: config.text("device").unwrap_or_else(|| "auto".to_owned()),
+        runtime_library: config.path("inference.runtime_library")?,
+        threads: whole(config, "inference.threads", 0)?,
+        window,
+        overlap: config.real("inference.overlap")?,
+        batch: (batch > 0).then_some(batch),
+    })
+}
+
+fn window_side(text: &str) -> Result<usize> {
+    text.trim().parse().map_err(|_| Error::new(Kind::ConfigInvalidValue, "inference.window holds something that is not a size"))
+}
+
+/// A whole number of the configuration, as the type its user needs.
+pub(super) fn whole<T: TryFrom<i64>>(config: &Config, key: &'static str, default: T) -> Result<T> {
+    match config.integer(key)? {
+        None => Ok(default),
+        Some(value) => T::try_from(value).map_err(|_| Error::new(Kind::ConfigInvalidValue, format!("{key} is out of range"))),
+    }
+}

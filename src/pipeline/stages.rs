@@ -1,0 +1,347 @@
+//! The order of the work, in one screenful, and the rules that hold for every stage: it is watched, timed, recorded and cleaned up after.
+//!
+//! This is the only place in the crate that writes study events to the audit log.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use crate::audit::{self, AuditLog, Value};
+use crate::control::Control;
+use crate::deid::{self, ReleasedStudy};
+use crate::dicom::Loader;
+use crate::error::{Error, Kind, Result};
+use crate::imaging::{self, Volume};
+use crate::inference::{Predictor, Segmenter};
+use crate::package::{self, PackageFacts};
+use crate::pipeline::models::Task;
+use crate::pipeline::outputs::Staging;
+use crate::pipeline::request::{DownloadMode, Operation, Request};
+use crate::pipeline::result::{Findings, StudyResult, ppm, verdict_name};
+use crate::pipeline::settings::StudySettings;
+use crate::pipeline::workspace::SpoolLease;
+use crate::pipeline::{Inner, now, project_key};
+use crate::transfer::FetchPlan;
+
+/// Runs one study from its first audit record to its last. Whatever happens in between, the record says how it ended, and a study that
+/// failed for good leaves nothing in the workspace.
+pub(super) fn run(inner: &Inner, request: &Request, study_id: &str, control: &Control) -> Result<StudyResult> {
+    let started = Instant::now();
+    let settings = StudySettings::new(&inner.config, request)?;
+    let operations = request.operations(settings.auto_anonymize);
+    let recorder = Recorder { audit: &inner.audit, study_id };
+    recorder.success(
+        "study.started",
+        vec![
+            ("operations", Value::Text(names(&operations).join(","))),
+            ("download_mode", Value::Text(request.download_mode.name().to_owned())),
+        ],
+    )?;
+    let mut run = Run { inner, request, settings, operations, recorder, control, timings: Vec::new(), spool: None };
+    let outcome = run.stages(study_id, started);
+    if let Some(spool) = run.spool.take() {
+        // An interrupted transfer is resumed from its spool. Anything else that failed will fail again.
+        let resumable = outcome.as_ref().err().is_some_and(|error| error.is_retryable() || error.kind() == Kind::Cancelled);
+        if outcome.is_err() && !resumable {
+            spool.erase()?;
+        }
+    }
+    match &outcome {
+        Ok(_) => run.recorder.success("study.finished", vec![("milliseconds", milliseconds(started))])?,
+        Err(error) => run.recorder.failure("study.failed", error)?,
+    }
+    outcome
+}
+
+/// One study's run.
+struct Run<'a> {
+    inner: &'a Inner,
+    request: &'a Request,
+    settings: StudySettings,
+    operations: Vec<Operation>,
+    recorder: Recorder<'a>,
+    control: &'a Control,
+    timings: Vec<(&'static str, f64)>,
+    spool: Option<SpoolLease>,
+}
+
+impl Run<'_> {
+    /// The order of the work.
+    fn stages(&mut self, study_id: &str, started: Instant) -> Result<StudyResult> {
+        // What can be refused at once is refused before a byte is fetched.
+        let staging = self.request.output_path.as_deref().map(|path| Staging::begin(path, study_id, &self.settings.formats)).transpose()?;
+        let segment_path = self.model_path(Operation::Segment, Task::Segment)?;
+        let predict_path = self.model_path(Operation::Predict, Task::Predict)?;
+
+        let (loader, package) = self.stage("fetch", |run| run.fetch())?;
+        let identified = self.stage("load", |run| loader.finish(run.control))?;
+        self.recorder.success(
+            "study.loaded",
+            vec![
+                ("slices", integer(identified.geometry.dims[2])),
+                ("verdict", Value::Text(verdict_name(&identified.geometry.verdict).to_owned())),
+            ],
+        )?;
+        let released = if self.does(Operation::Anonymize) {
+            let key = project_key(&self.inner.config, &self.inner.keys)?;
+            self.stage("anonymize", |run| deid::deidentify(identified, &run.settings.deid, &key, run.control))?
+        } else {
+            deid::release_identified(identified)
+        };
+        self.record_release(&released)?;
+        let (mut volume, mut steps) = (Volume::from_study(&released), Vec::new());
+        if self.does(Operation::Preprocess) {
+            (volume, steps) = self.stage("preprocess", |run| imaging::preprocess(volume, &run.settings.recipe, run.control))?;
+            let done: Vec<&str> = steps.iter().map(|step| step.name).collect();
+            self.recorder.success("study.preprocessed", vec![("steps", Value::Text(done.join(",")))])?;
+        }
+        let mask = match segment_path {
+            Some(path) => Some(self.stage("segment", |run| run.segmenter(&path)?.segment(&volume, run.control))?),
+            None => None,
+        };
+        if let Some(mask) = &mask {
+            self.recorder.success("study.segmented", model_detail(mask.model()))?;
+        }
+        let prediction = match predict_path {
+            Some(path) => Some(self.stage("predict", |run| {
+                let predictor = run.predictor(&path)?;
+                if predictor.needs_mask() && mask.is_none() {
+                    return Err(
+                        Error::new(Kind::InvalidArgument, "this prediction model needs a mask").with_hint("add the operation segment")
+                    );
+                }
+                predictor.predict(&volume, mask.as_ref(), run.control)
+            })?),
+            None => None,
+        };
+        if let Some(prediction) = &prediction {
+            let mut detail = model_detail(&prediction.model);
+            detail.extend(prediction.probability.map(|probability| ("probability_ppm", Value::Integer(ppm(probability)))));
+            self.recorder.success("study.predicted", detail)?;
+        }
+        let findings = Findings {
+            study_id: study_id.to_owned(),
+            processed_at: now()?,
+            operations: names(&self.operations).into_iter().map(str::to_owned).collect(),
+            download_mode: self.request.download_mode.name(),
+            seconds: started.elapsed().as_secs_f64(),
+            stage_seconds: self.timings.clone(),
+            metadata: metadata(&released)?,
+            deid: released.report().clone(),
+            volume,
+            steps,
+            mask,
+            prediction,
+            package,
+            threshold: self.settings.threshold,
+            uncertain_band: self.settings.uncertain_band,
+            high_risk_threshold: self.settings.high_risk_threshold,
+            audit_head: self.inner.audit.head(),
+        };
+        let mut result = StudyResult::new(findings, Arc::clone(&self.inner.audit));
+        if let Some(staging) = staging {
+            let files = self.stage("write", |_| staging.write(&result)?.publish())?;
+            self.recorder
+                .success("study.written", vec![("files", integer(files)), ("formats", Value::Text(self.settings.formats.join(",")))])?;
+        }
+        let findings = result.findings_mut();
+        findings.seconds = started.elapsed().as_secs_f64();
+        findings.stage_seconds = self.timings.clone();
+        findings.audit_head = self.inner.audit.head();
+        Ok(result)
+    }
+
+    /// Runs one stage: nothing starts after a cancel, and its seconds are kept.
+    fn stage<T>(&mut self, name: &'static str, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        self.control.check()?;
+        self.control.progress(name, 0.0);
+        let started = Instant::now();
+        let outcome = work(self);
+        self.timings.push((name, started.elapsed().as_secs_f64()));
+        if outcome.is_ok() {
+            self.control.progress(name, 1.0);
+        }
+        outcome
+    }
+
+    /// Instances from wherever the request says, scanned and parsed but not yet a series.
+    fn fetch(&mut self) -> Result<(Loader, Option<PackageFacts>)> {
+        let mut loader = Loader::new(self.settings.dicom_limits.clone(), self.settings.selection.clone());
+        for (number, bytes) in self.request.instances.iter().enumerate() {
+            loader.add(number, Zeroizing::new(bytes.to_vec()), self.control)?;
+        }
+        let Some(remote_path) = &self.request.remote_path else {
+            if self.request.instances.is_empty() {
+                return Err(Error::new(Kind::InvalidArgument, "the request names no study and holds no instance"));
+            }
+            return Ok((loader, None));
+        };
+        let package = match self.request.download_mode {
+            DownloadMode::ZeroKnowledge => Some(self.fetch_sealed(remote_path, &mut loader)?),
+            DownloadMode::Standard => {
+                self.fetch_ordinary(remote_path, &mut loader)?;
+                None
+            }
+        };
+        Ok((loader, package))
+    }
+
+    fn fetch_sealed(&mut self, remote_path: &str, loader: &mut Loader) -> Result<PackageFacts> {
+        let client = self.inner.client()?;
+        self.spool = self.inner.workspace.lease(&client.describe(), remote_path)?;
+        let client = client.with_spool(self.spool.as_ref().map(|spool| spool.folder().to_path_buf()))?;
+        let settings = &self.settings;
+        let package =
+            package::open(&client, remote_path, &self.inner.keys, &settings.trusted_senders, &settings.package_limits, self.control)?;
+        let facts = package.facts().clone();
+        self.recorder.success(
+            "study.opened",
+            vec![
+                ("package", Value::Text(facts.id.clone())),
+                ("sender", Value::Text(facts.sender.clone())),
+                ("header_sha256", Value::Text(facts.header_sha256.clone())),
+                ("files", integer(facts.files)),
+            ],
+        )?;
+        package.read(self.control, &mut |file| loader.add(file.index, file.bytes, self.control))?;
+        self.recorder.success("study.fetched", vec![("bytes", integer(facts.bytes)), ("files", integer(facts.files))])?;
+        Ok(facts)
+    }
+
+    /// Ordinary objects: nothing but TLS protects them, so nothing of them is spooled.
+    fn fetch_ordinary(&mut self, remote_path: &str, loader: &mut Loader) -> Result<()> {
+        let client = self.inner.client()?;
+        let objects = client.list(remote_path, self.control)?;
+        if objects.is_empty() {
+            return Err(Error::new(Kind::ObjectNotFound, "nothing is stored under remote_path"));
+        }
+        let (mut bytes, mut digest) = (0_u64, Sha256::new());
+        for (number, object) in objects.iter().enumerate() {
+            self.control.progress("fetch", number as f64 / objects.len() as f64);
+            bytes = bytes.saturating_add(object.size);
+            if bytes > self.settings.package_limits.study_bytes {
+                return Err(Error::new(Kind::LimitExceeded, "limits.study_bytes"));
+            }
+            let mut whole = Zeroizing::new(Vec::new());
+            if object.size > 0 {
+                let range = 0..object.size;
+                let plan =
+                    FetchPlan { name: &object.name, version: &object.version, ranges: std::slice::from_ref(&range), spool_key: None };
+                client.fetch(
+                    &plan,
+                    &|_, _| Ok(()),
+                    &mut |_, part| {
+                        *whole = part;
+                        Ok(())
+                    },
+                    self.control,
+                )?;
+            }
+            digest.update(Sha256::digest(whole.as_slice()));
+            loader.add(number, whole, self.control)?;
+        }
+        let sha256: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        self.recorder.success(
+            "study.fetched",
+            vec![("bytes", integer(bytes)), ("files", integer(objects.len())), ("objects_sha256", Value::Text(sha256))],
+        )
+    }
+
+    fn record_release(&self, released: &ReleasedStudy) -> Result<()> {
+        let report = released.report();
+        if !report.deidentified {
+            return self.recorder.success("study.released_identified", Vec::new());
+        }
+        self.recorder.success(
+            "study.deidentified",
+            vec![
+                ("profile", Value::Text("basic".to_owned())),
+                ("options", Value::Text(self.settings.deid.options.join(","))),
+                ("burned_in_allowed", Value::Flag(self.settings.deid.burned_in == deid::BurnedIn::Accept)),
+                ("removed", integer(report.removed)),
+                ("emptied", integer(report.emptied)),
+                ("replaced", integer(report.replaced)),
+                ("uids", integer(report.uids)),
+            ],
+        )
+    }
+
+    fn does(&self, operation: Operation) -> bool {
+        self.operations.contains(&operation)
+    }
+
+    fn model_path(&self, operation: Operation, task: Task) -> Result<Option<std::path::PathBuf>> {
+        if !self.does(operation) {
+            return Ok(None);
+        }
+        let configured = match task {
+            Task::Segment => self.settings.segment_model.as_ref(),
+            Task::Predict => self.settings.predict_model.as_ref(),
+        };
+        self.inner.models.path(task, configured).map(Some)
+    }
+
+    fn segmenter(&self, path: &Path) -> Result<Arc<dyn Segmenter>> {
+        self.inner.models.segmenter(path, &self.settings.runtime)
+    }
+
+    fn predictor(&self, path: &Path) -> Result<Arc<dyn Predictor>> {
+        self.inner.models.predictor(path, &self.settings.runtime)
+    }
+}
+
+/// Writes a study's events; the study itself appears as a pseudonym only.
+struct Recorder<'a> {
+    audit: &'a AuditLog,
+    study_id: &'a str,
+}
+
+impl Recorder<'_> {
+    fn success(&self, event: &'static str, detail: Vec<(&'static str, Value)>) -> Result<()> {
+        self.append(event, audit::Outcome::Success, detail)
+    }
+
+    fn failure(&self, event: &'static str, error: &Error) -> Result<()> {
+        let detail =
+            vec![("error_code", Value::Integer(error.code().into())), ("error_stage", Value::Text(error.stage().name().to_owned()))];
+        self.append(event, audit::Outcome::Failure, detail)
+    }
+
+    fn append(&self, event: &'static str, outcome: audit::Outcome, detail: Vec<(&'static str, Value)>) -> Result<()> {
+        self.audit.append(&audit::Event { event, outcome, object: Some(self.study_id.to_owned()), detail })?;
+        Ok(())
+    }
+}
+
+/// De-identified metadata for the result; a study that was released identified shows none.
+fn metadata(released: &ReleasedStudy) -> Result<Option<serde_json::Value>> {
+    if !released.report().deidentified {
+        return Ok(None);
+    }
+    let text = released.metadata_json()?;
+    serde_json::from_str(&text).map(Some).map_err(|_| Error::new(Kind::Internal, "the metadata is not valid json"))
+}
+
+fn names(operations: &[Operation]) -> Vec<&'static str> {
+    operations.iter().map(|operation| operation.name()).collect()
+}
+
+fn model_detail(model: &crate::inference::ModelIdentity) -> Vec<(&'static str, Value)> {
+    vec![
+        ("model", Value::Text(model.name.clone())),
+        ("model_sha256", Value::Text(model.sha256.clone())),
+        ("device", Value::Text(model.device.clone())),
+        ("runtime", Value::Text(model.runtime.clone())),
+    ]
+}
+
+fn integer(value: impl TryInto<i64>) -> Value {
+    Value::Integer(value.try_into().unwrap_or(i64::MAX))
+}
+
+fn milliseconds(since: Instant) -> Value {
+    integer(since.elapsed().as_millis())
+}

@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# Installs what a target needs and is not there yet: setup.sh build | demo | test.
+# Debian and Ubuntu only; anything already installed is left alone.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+target=${1:?build, demo or test}
+
+packages=(gcc make libc6-dev python3 python3-venv)
+[ "$target" = test ] && packages+=(valgrind openssl binutils)
+missing=()
+for package in "${packages[@]}"; do
+  dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
+done
+# A Python or compiler that did not come from a Debian package is as good.
+usable() { command -v "$1" >/dev/null 2>&1; }
+wanted=()
+for package in "${missing[@]}"; do
+  case $package in
+    gcc|make|valgrind|openssl) usable "$package" || wanted+=("$package") ;;
+    binutils) usable nm || wanted+=("$package") ;;
+    python3) usable python3 || wanted+=("$package") ;;
+    python3-venv) python3 -c 'import ensurepip, venv' 2>/dev/null || wanted+=("$package") ;;
+    libc6-dev) [ -e /usr/include/stdio.h ] || wanted+=("$package") ;;
+  esac
+done
+if [ ${#wanted[@]} -gt 0 ]; then
+  sudo=""
+  [ "$(id -u)" = 0 ] || sudo=sudo
+  echo "setup: installing ${wanted[*]}"
+  $sudo apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends "${wanted[@]}" >/dev/null
+fi
+
+if ! usable cargo; then
+  # The distributions' own cargo is too old for the AWS SDK; rustup brings the current one.
+  echo "setup: installing the Rust toolchain"
+  sudo=""
+  [ "$(id -u)" = 0 ] || sudo=sudo
+  $sudo apt-get update -qq
+  if $sudo apt-get install -y -qq rustup >/dev/null 2>&1; then
+    rustup default stable
+  else
+    $sudo apt-get install -y -qq curl ca-certificates >/dev/null
+    curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile default
+  fi
+fi
+
+# One virtual environment per purpose, made again when its list of packages changes.
+environment() {
+  local folder=build/$1 list=$2
+  local stamp="$folder/.installed"
+  if [ ! -e "$stamp" ] || ! cmp -s "$list" "$stamp"; then
+    echo "setup: installing the packages of $list"
+    rm -rf "$folder"
+    mkdir -p build
+    python3 -m venv "$folder"
+    "$folder/bin/pip" install --quiet --disable-pip-version-check -r "$list"
+    cp "$list" "$stamp"
+  fi
+}
+case $target in
+  build) ;;
+  demo) environment demo-venv models/demo/requirements-demo.txt ;;
+  test) environment test-venv tests/requirements.txt ;;
+  *) echo "setup: unknown target $target" >&2; exit 2 ;;
+esac
