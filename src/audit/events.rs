@@ -260,10 +260,10 @@ mod tests {
     fn the_table_is_sorted_and_every_listed_key_has_a_shape() {
         assert!(KEYS.windows(2).all(|pair| pair[0].0 < pair[1].0));
         let known = |key: &&str| KEYS.binary_search_by_key(key, |(name, _)| name).is_ok();
-        assert!(COMMON.iter().all(|key| known(key)));
+        assert!(COMMON.iter().all(known));
         for (event, keys) in EVENTS {
             assert!(is_event_name(event), "{event}");
-            assert!(keys.iter().all(|key| known(key)), "{event}");
+            assert!(keys.iter().all(known), "{event}");
             // 31 texts of TEXT_LIMIT bytes leave half of a record's 64 KiB for the rest.
             assert!(keys.len() + COMMON.len() < 32, "{event}");
         }
