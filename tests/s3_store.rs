@@ -69,8 +69,16 @@ fn pattern(length: usize) -> Vec<u8> {
 fn fetch(client: &Client, name: &str, version: &str, ranges: &[std::ops::Range<u64>]) -> smp::Result<Vec<u8>> {
     let plan = FetchPlan { name, version, ranges, spool_key: None };
     let mut all = Vec::new();
-    client.fetch(&plan, &|_, _| Ok(()), &mut |_, bytes| Ok(all.extend(bytes)), &Control::new())?;
+    let mut deliver = |_, bytes: Vec<u8>| {
+        all.extend(bytes);
+        Ok(())
+    };
+    client.fetch(&plan, &|_, _| Ok(()), &mut deliver, &Control::new())?;
     Ok(all)
+}
+
+fn fetch_one(client: &Client, name: &str, version: &str, range: std::ops::Range<u64>) -> smp::Result<Vec<u8>> {
+    fetch(client, name, version, std::slice::from_ref(&range))
 }
 
 #[test]
@@ -190,16 +198,16 @@ fn a_changed_object_is_noticed() {
     let (before, listed) =
         (client.head("x", &Control::new()).unwrap().version, client.list("", &Control::new()).unwrap().remove(0).version);
     for version in [&before, &listed] {
-        assert_eq!(fetch(&client, "x", version, &[2..5]).unwrap(), b"234");
+        assert_eq!(fetch_one(&client, "x", version, 2..5).unwrap(), b"234");
     }
     let mut replacing = client.upload("x", Replace::Allowed).unwrap();
     replacing.write(b"9876543210!".to_vec()).unwrap();
     replacing.finish().unwrap();
     for version in [&before, &listed] {
-        assert_eq!(fetch(&client, "x", version, &[2..5]).unwrap_err().kind(), Kind::ObjectChanged);
+        assert_eq!(fetch_one(&client, "x", version, 2..5).unwrap_err().kind(), Kind::ObjectChanged);
     }
     let now = client.head("x", &Control::new()).unwrap().version;
-    assert_eq!(fetch(&client, "x", &now, &[2..12]).unwrap_err().kind(), Kind::ObjectChanged, "the range ends past the object");
+    assert_eq!(fetch_one(&client, "x", &now, 2..12).unwrap_err().kind(), Kind::ObjectChanged, "the range ends past the object");
 }
 
 #[test]
@@ -347,7 +355,7 @@ fn a_read_is_tried_again_until_the_whole_range_came() {
     let (endpoint, server) = scripted(vec![cut, whole_object, busy, code("500 Oops", "InternalError"), range_of(9, "abcd")]);
     let store = StoreSettings { endpoint: Some(endpoint), ..bench.store() };
     let client = Client::open(&store, ClientSettings { retries: 4, ..settings() }).unwrap();
-    assert_eq!(fetch(&client, "x", "v", &[0..4]).unwrap(), b"abcd");
+    assert_eq!(fetch_one(&client, "x", "v", 0..4).unwrap(), b"abcd");
     for head in server.join().unwrap() {
         assert!(head.contains("range: bytes=0-3") && head.contains("if-match: \"v\""), "{head}");
     }
@@ -359,7 +367,7 @@ fn a_server_that_ignores_conditions_does_not_deceive_us() {
     let other = range_of(9, "abcd").replace("\"v\"", "\"w\"");
     let (endpoint, _server) = scripted(vec![other]);
     let client = Client::open(&StoreSettings { endpoint: Some(endpoint), ..bench.store() }, settings()).unwrap();
-    assert_eq!(fetch(&client, "x", "v", &[0..4]).unwrap_err().kind(), Kind::ObjectChanged);
+    assert_eq!(fetch_one(&client, "x", "v", 0..4).unwrap_err().kind(), Kind::ObjectChanged);
 }
 
 #[test]
@@ -394,4 +402,54 @@ fn a_proxy_is_used_and_no_answer_is_quoted() {
     assert_eq!((error.kind(), error.detail()), (Kind::AccessDenied, "status 403"));
     let heads = server.join().unwrap();
     assert!(heads[0].starts_with("get http://store.example.org:9000/studies"), "{}", heads[0]);
+}
+
+/// An authority and a certificate for `localhost` signed by it, made by the `openssl` command line; `None` where there is none.
+fn certificates(folder: &Path) -> Option<()> {
+    let openssl = |arguments: &[&str]| {
+        std::process::Command::new("openssl").args(arguments).current_dir(folder).output().is_ok_and(|output| output.status.success())
+    };
+    let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"];
+    let mut authority = vec!["req", "-x509", "-subj", "/CN=test authority", "-keyout", "ca.key", "-out", "ca.pem"];
+    authority.extend(key);
+    let mut server = vec!["req", "-x509", "-CA", "ca.pem", "-CAkey", "ca.key", "-subj", "/CN=localhost", "-keyout", "server.key"];
+    server.extend(["-out", "server.pem", "-addext", "subjectAltName=DNS:localhost", "-addext", "basicConstraints=critical,CA:FALSE"]);
+    server.extend(key);
+    (openssl(&authority) && openssl(&server)).then_some(())
+}
+
+#[test]
+fn an_unknown_authority_is_refused_until_it_is_named() {
+    use rustls::pki_types::pem::PemObject;
+    use std::io::{Read, Write};
+    let bench = Bench::new();
+    let folder = bench.place.path();
+    if certificates(folder).is_none() {
+        println!("SKIPPED: no openssl (3.0 or later) to make certificates with");
+        return;
+    }
+    let chain = rustls::pki_types::CertificateDer::pem_file_iter(folder.join("server.pem")).unwrap().map(Result::unwrap).collect();
+    let key = rustls::pki_types::PrivateKeyDer::from_pem_file(folder.join("server.key")).unwrap();
+    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = std::sync::Arc::new(config.with_no_client_auth().with_single_cert(chain, key).unwrap());
+    let listener = std::net::TcpListener::bind(("localhost", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = std::thread::spawn(move || {
+        for _ in 0..2 {
+            let (socket, _) = listener.accept().unwrap();
+            let mut stream = rustls::StreamOwned::new(rustls::ServerConnection::new(config.clone()).unwrap(), socket);
+            // The first client hangs up when it sees the certificate.
+            if stream.read(&mut [0; 4096]).is_ok_and(|length| length > 0) {
+                stream.write_all(code("404 Not Found", "NoSuchBucket").as_bytes()).unwrap();
+            }
+        }
+    });
+    let store = StoreSettings { endpoint: Some(format!("https://localhost:{port}")), ..bench.store() };
+    let list = |store: StoreSettings| Client::open(&store, settings()).unwrap().list("", &Control::new()).unwrap_err();
+    let unknown = list(store.clone());
+    assert_eq!((unknown.kind(), unknown.detail()), (Kind::TlsFailed, format!("localhost:{port}").as_str()));
+    assert!(unknown.hint().unwrap().contains("cloud.ca_bundle"));
+    assert_eq!(list(StoreSettings { ca_bundle: Some(folder.join("ca.pem")), ..store }).kind(), Kind::ObjectNotFound);
+    server.join().unwrap();
 }

@@ -1,19 +1,55 @@
-//! Hash-chained audit log.
-use crate::error::{Error, Kind, Result};
+//! The audit log: who did what with which study, in a form that shows when somebody changed it later.
+//!
+//! Each record is one line of JSON that quotes the SHA-256 of the line before it; `docs/audit-log.md` describes the format and how a
+//! stranger checks it with `sha256sum`. This module promises that
+//!
+//! - an acknowledged record is durable, and survives the death of the process at any moment;
+//! - a record that was changed, cut out, moved, doubled or renamed is found, and so is a log whose end was cut off or that was taken
+//!   away, as long as its kept head is untouched;
+//! - nothing that identifies a patient is written: objects are HMAC pseudonyms, details come from one closed table, errors are codes.
+//!
+//! It does not know what it records: stages hand it an [`Event`]. Whoever can rewrite a log and its head together is not found by this
+//! module alone; signed checkpoints are to close that gap, and the first line of a log already has the place for their public key.
+//!
+//! Rooms: `record` (a line), `events` (what may be in it), `writer` (group commit), `open` (which log to continue, and when not),
+//! `heads` (the newest line, kept elsewhere), `reader`, `verify`, `export`, `summary`; `files`, `layout` and `clock` below them.
+
+mod clock;
+mod events;
+mod export;
+mod files;
+mod heads;
+mod layout;
+mod open;
+mod reader;
+mod record;
+mod summary;
+mod verify;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+
 use crate::secret::Secret;
-use std::path::{Path, PathBuf};
+
+pub use reader::AuditReader;
+pub use verify::{Fault, Finding, Verification};
+pub use writer::AuditLog;
 
 /// Where and for whom a log is kept.
 pub struct Settings {
     /// `audit_log_path`: a folder; each log has a folder of its own in it.
     pub directory: PathBuf,
-    /// `user_id`.
+    /// `user_id`, at most 256 bytes.
     pub actor: String,
-    /// `protocol` (IRB protocol), may be empty.
+    /// `protocol` (IRB protocol), may be empty, at most 256 bytes.
     pub protocol: String,
     /// Key of the HMAC pseudonyms of objects.
     pub pseudonym_key: Secret<[u8; 32]>,
 }
+
 /// How an event ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -22,6 +58,17 @@ pub enum Outcome {
     /// It failed.
     Failure,
 }
+
+impl Outcome {
+    /// As records spell it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Outcome::Success => "success",
+            Outcome::Failure => "failure",
+        }
+    }
+}
+
 /// A typed value of an event's detail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
@@ -31,8 +78,12 @@ pub enum Value {
     Text(String),
     /// Truth value.
     Flag(bool),
+    /// Known to be absent.
+    Null,
 }
-/// Something that happened. `event` is a dotted lower-case name such as `study.opened`.
+
+/// Something that happened. `event` is a dotted lower-case name such as `study.opened`; the table in `events.rs` lists every one with
+/// the details it may carry.
 #[derive(Clone, Debug)]
 pub struct Event {
     /// Name.
@@ -44,6 +95,7 @@ pub struct Event {
     /// Details by key.
     pub detail: Vec<(&'static str, Value)>,
 }
+
 /// Totals for `smp_pipeline_audit_summary`.
 #[derive(Clone, Debug)]
 pub struct Summary {
@@ -55,71 +107,12 @@ pub struct Summary {
     pub integrity_verified: bool,
     /// The actor.
     pub user_id: String,
-    /// First and last time stamps.
+    /// Earliest time stamp.
     pub first: Option<String>,
-    /// Last time stamp.
+    /// Latest time stamp.
     pub last: Option<String>,
     /// Head of this process's log: hash of its newest line.
     pub head: String,
-    /// Entries by event name.
+    /// Entries by event name, sorted by name.
     pub by_event: Vec<(String, u64)>,
-}
-/// The log this process writes.
-pub struct AuditLog {}
-/// Logs read by anybody: verification and export.
-pub struct AuditReader {}
-/// First entry that does not verify.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verification {
-    /// Entries read.
-    pub entries: u64,
-    /// Position (0-based, over all logs in order) of the first entry that does not verify.
-    pub first_bad: Option<u64>,
-}
-fn stub<T>() -> Result<T> {
-    Err(Error::new(Kind::Unsupported, "stub"))
-}
-impl AuditLog {
-    /// Opens (or makes) this process's log in the folder.
-    pub fn open(_settings: Settings) -> Result<AuditLog> {
-        stub()
-    }
-    /// Appends one event; durable when it returns. Returns its sequence number.
-    pub fn append(&self, _event: &Event) -> Result<u64> {
-        stub()
-    }
-    /// Hash of the newest line, hex.
-    pub fn head(&self) -> String {
-        String::new()
-    }
-    /// Totals over all logs of the folder.
-    pub fn summary(&self) -> Result<Summary> {
-        stub()
-    }
-    /// Folder of all logs.
-    pub fn directory(&self) -> &Path {
-        Path::new("")
-    }
-}
-impl AuditReader {
-    /// Opens a folder of logs, one log, or one file.
-    pub fn open(_path: &Path) -> Result<AuditReader> {
-        stub()
-    }
-    /// Entries.
-    pub fn count(&self) -> u64 {
-        0
-    }
-    /// Checks every chain.
-    pub fn verify(&self) -> Verification {
-        Verification { entries: 0, first_bad: None }
-    }
-    /// Hash of the newest line, hex.
-    pub fn head(&self) -> String {
-        String::new()
-    }
-    /// Writes entries between two dates (inclusive; `YYYY-MM-DD` or RFC 3339) as `json` or `csv`; returns their number.
-    pub fn export(&self, _format: &str, _path: &Path, _start: Option<&str>, _end: Option<&str>) -> Result<u64> {
-        stub()
-    }
 }

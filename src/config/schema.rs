@@ -1,4 +1,10 @@
-//! The one table of configuration keys.
+//! The one table of configuration keys: name, type, default, what is allowed, what it is for.
+//!
+//! The C functions that list keys, the checks, the hints and `docs/configuration.md` all come from here. A key that is not in the table
+//! does not exist.
+
+use self::Allowed::{AboveZero, Any, Between, Device, Digits, OneOf, Shift, Sizes, SomeOf, Url, WholeBetween};
+
 /// Type of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Type {
@@ -15,6 +21,34 @@ pub enum Type {
     /// List of texts.
     List,
 }
+
+/// What values a key takes, beyond its type.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Allowed {
+    /// Whatever the type allows.
+    Any,
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    /// A list of these words.
+    SomeOf(&'static [&'static str]),
+    /// A number, bounds included.
+    Between(f64, f64),
+    /// A whole number, bounds included.
+    WholeBetween(i64, i64),
+    /// A number above 0.
+    AboveZero,
+    /// `auto`, `cpu`, `cuda` or `cuda:N`.
+    Device,
+    /// `patient` or `weeks:N`.
+    Shift,
+    /// `http://` or `https://` with a host.
+    Url,
+    /// So many hex digits.
+    Digits(usize),
+    /// So many whole numbers above 0.
+    Sizes(usize),
+}
+
 /// One configuration key.
 #[derive(Clone, Copy, Debug)]
 pub struct Key {
@@ -28,6 +62,164 @@ pub struct Key {
     pub help: &'static str,
     /// Whether the value is a secret (never answered).
     pub secret: bool,
+    /// What values it takes.
+    pub allowed: Allowed,
 }
+
+impl Key {
+    /// The environment variable of the key: `SMP_CLOUD_BUCKET` for `cloud.bucket`.
+    pub fn variable(&self) -> String {
+        format!("SMP_{}", self.name.replace('.', "_").to_ascii_uppercase())
+    }
+}
+
+/// The key of a name.
+pub fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// Providers that a configuration may name; which of them a build has is `smp_capabilities`' to tell.
+const PROVIDERS: &[&str] = &["local", "s3", "google_drive", "dropbox", "gcs", "azure", "onedrive"];
+
+const fn key(name: &'static str, kind: Type, default: &'static str, allowed: Allowed, help: &'static str) -> Key {
+    Key { name, kind, default, help, secret: false, allowed }
+}
+
+const fn secret(name: &'static str, allowed: Allowed, help: &'static str) -> Key {
+    Key { name, kind: Type::Text, default: "", help, secret: true, allowed }
+}
+
 /// Every key, in the order of documentation.
-pub static KEYS: &[Key] = &[];
+#[rustfmt::skip] // One key per row, as a table.
+pub static KEYS: &[Key] = &[
+    key("cloud.provider", Type::Text, "local", OneOf(PROVIDERS), "Kind of the object store."),
+    key("cloud.bucket", Type::Text, "", Any, "Bucket or container; for local the root folder, where ~ and variables expand."),
+    key("cloud.region", Type::Text, "", Any, "Region of the bucket; unset takes AWS_REGION or the profile's."),
+    key("cloud.endpoint", Type::Text, "", Url, "URL of an S3-compatible server; unset means Amazon's own."),
+    key("cloud.prefix", Type::Text, "", Any, "Folder inside the bucket in which all remote paths lie."),
+    key("cloud.folder_id", Type::Text, "", Any, "Id of the shared folder, for drives that have ids."),
+    key("cloud.credentials_path", Type::Path, "", Any, "Credentials file of the provider (for s3 a shared credentials file); unset takes the provider's usual chain."),
+    secret("cloud.access_token", Any, "Access token, for providers that take one."),
+    key("cloud.ca_bundle", Type::Path, "", Any, "Further certificate authorities in PEM, for inspecting proxies."),
+    key("cloud.proxy", Type::Text, "", Url, "URL of the proxy; unset takes HTTPS_PROXY and HTTP_PROXY."),
+    key("user_id", Type::Text, "anonymous", Any, "Who works: recorded in every line of the audit log."),
+    key("protocol", Type::Text, "", Any, "Study protocol or IRB number, recorded in the audit log and in summaries."),
+    key("workspace", Type::Path, "~/.smp/workspace", Any, "Folder for ciphertext of interrupted transfers and for locks; made with mode 0700."),
+    key("encryption_key_path", Type::Path, "~/.smp/keys/master.key", Any, "Key file that wraps a key store without passphrase; made on first use."),
+    key("key_store_path", Type::Path, "~/.smp/keys", Any, "Folder of the key store."),
+    key("trusted_senders", Type::List, "", Any, "Key ids of the senders whose packages are opened; empty means every confirmed sender."),
+    key("audit_log_path", Type::Path, "~/.smp/audit", Any, "Folder of the audit log."),
+    key("model_path", Type::Path, "", Any, "Prediction model (ONNX) with its contract beside it."),
+    key("segment_model_path", Type::Path, "", Any, "Segmentation model (ONNX) with its contract beside it."),
+    key("device", Type::Text, "auto", Device, "Where models run; only auto falls back to the processor."),
+    key("auto_anonymize", Type::Flag, "true", Any, "De-identify every study before anything else; false is recorded in result and audit log."),
+    key("auto_cleanup", Type::Flag, "false", Any, "Erase the ciphertext in the workspace after each study."),
+    key("threshold", Type::Real, "0.5", Between(0.0, 1.0), "Probability from which a prediction is positive."),
+    key("uncertain_band", Type::Real, "0", Between(0.0, 1.0), "Distance from threshold within which a prediction is called uncertain."),
+    key("high_risk_threshold", Type::Real, "0.7", Between(0.0, 1.0), "Probability above which a study counts as high risk in batch summaries."),
+    key("deid.profile", Type::Text, "basic", OneOf(&["basic"]), "De-identification profile (PS3.15 Annex E)."),
+    key("deid.options", Type::List, "", Any, "Options of the profile, such as retain_uids; empty means the Basic Profile alone."),
+    secret("deid.project_key", Digits(64), "Key of pseudonyms and date shifts, the same for all sites of a project; unset makes one in the key store."),
+    key("deid.date_shift", Type::Text, "patient", Shift, "patient shifts each patient by whole weeks of their own, weeks:N all by the same."),
+    key("deid.burned_in", Type::Text, "quarantine", OneOf(&["quarantine", "accept"]), "What happens to images whose pixels may carry text; accept says that somebody has looked at them."),
+    key("preprocess.normalize", Type::Text, "zscore", OneOf(&["none", "zscore"]), "Intensity normalization."),
+    key("preprocess.denoise", Type::Text, "none", OneOf(&["none", "nlm"]), "Denoising; nlm is non-local means."),
+    key("preprocess.bias_correction", Type::Text, "none", OneOf(&["none", "n4"]), "Correction of the bias field of MR images."),
+    key("preprocess.spacing_mm", Type::Real, "", AboveZero, "Isotropic spacing to resample to, in mm; unset keeps the grid."),
+    key("inference.runtime_library", Type::Path, "", Any, "Shared library of ONNX Runtime; unset searches ORT_DYLIB_PATH and the usual places."),
+    key("inference.threads", Type::Integer, "", WholeBetween(0, 4096), "Threads of the runtime; 0 or unset means all processors."),
+    key("inference.window", Type::List, "", Sizes(3), "Sliding window in voxels, in the model's axis order; unset takes the contract's."),
+    key("inference.overlap", Type::Real, "", Between(0.0, 0.95), "Overlap of windows; unset takes the contract's."),
+    key("inference.batch", Type::Integer, "", WholeBetween(1, 1024), "Windows per run of the model; unset takes the contract's."),
+    key("transfer.parallel", Type::Integer, "8", WholeBetween(1, 64), "Ranges of an object in flight."),
+    key("transfer.timeout_s", Type::Real, "30", Between(0.1, 3600.0), "Seconds without progress after which a request is given up and tried again."),
+    key("transfer.retries", Type::Integer, "5", WholeBetween(0, 100), "Retries of a range after transient failures."),
+    key("transfer.max_bytes", Type::Integer, "68719476736", WholeBetween(1, i64::MAX), "Largest object that is fetched, in bytes (64 GiB)."),
+    key("output.formats", Type::List, "json,npy,nifti,png", SomeOf(&["json", "npy", "nifti", "png"]), "What is written to output_path."),
+    key("limits.object_bytes", Type::Integer, "4294967296", WholeBetween(1, i64::MAX), "Largest unsealed object that is read into memory, in bytes (4 GiB)."),
+    key("limits.package_files", Type::Integer, "100000", WholeBetween(1, i64::MAX), "Files in one package."),
+    key("limits.study_bytes", Type::Integer, "68719476736", WholeBetween(1, i64::MAX), "Plaintext bytes of one study (64 GiB)."),
+    key("limits.header_bytes", Type::Integer, "1048576", WholeBetween(1, 1_048_576), "Bytes of a package's header; the format allows 1 MiB."),
+    key("limits.dicom_depth", Type::Integer, "32", WholeBetween(1, 1024), "Nesting depth of DICOM sequences."),
+    key("limits.dicom_elements", Type::Integer, "1000000", WholeBetween(1, i64::MAX), "Elements in one DICOM file, all depths."),
+    key("limits.dicom_meta_bytes", Type::Integer, "65536", WholeBetween(1, i64::MAX), "Bytes of a DICOM file's meta information."),
+    key("limits.inflate_ratio", Type::Integer, "100", WholeBetween(1, i64::MAX), "Inflated over deflated size."),
+    key("limits.slices", Type::Integer, "65536", WholeBetween(1, i64::MAX), "Slices of one series."),
+    key("limits.volume_bytes", Type::Integer, "17179869184", WholeBetween(1, i64::MAX), "Bytes of one decoded volume (16 GiB)."),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    /// The list at the end of the C API's design, which bindings and files are written against.
+    const PROMISED: &[&str] = &[
+        "cloud.provider",
+        "cloud.bucket",
+        "cloud.region",
+        "cloud.endpoint",
+        "cloud.prefix",
+        "cloud.folder_id",
+        "cloud.credentials_path",
+        "cloud.access_token",
+        "cloud.ca_bundle",
+        "cloud.proxy",
+        "user_id",
+        "protocol",
+        "workspace",
+        "encryption_key_path",
+        "key_store_path",
+        "trusted_senders",
+        "audit_log_path",
+        "model_path",
+        "segment_model_path",
+        "device",
+        "auto_anonymize",
+        "auto_cleanup",
+        "threshold",
+        "uncertain_band",
+        "high_risk_threshold",
+        "deid.profile",
+        "deid.options",
+        "deid.project_key",
+        "deid.date_shift",
+        "deid.burned_in",
+        "preprocess.normalize",
+        "preprocess.denoise",
+        "preprocess.bias_correction",
+        "preprocess.spacing_mm",
+        "inference.runtime_library",
+        "inference.threads",
+        "inference.window",
+        "inference.overlap",
+        "inference.batch",
+        "transfer.parallel",
+        "transfer.timeout_s",
+        "transfer.retries",
+        "transfer.max_bytes",
+        "output.formats",
+    ];
+
+    #[test]
+    fn the_keys_are_those_that_were_promised_and_limits() {
+        let names: Vec<&str> = KEYS.iter().map(|key| key.name).filter(|name| !name.starts_with("limits.")).collect();
+        assert_eq!(names, PROMISED);
+    }
+
+    #[test]
+    fn a_name_and_a_variable_belong_to_one_key() {
+        let variables: BTreeSet<String> = KEYS.iter().map(Key::variable).collect();
+        let names: BTreeSet<&str> = KEYS.iter().map(|key| key.name).collect();
+        assert_eq!((variables.len(), names.len()), (KEYS.len(), KEYS.len()));
+        assert_eq!(find("cloud.bucket").unwrap().variable(), "SMP_CLOUD_BUCKET");
+        // A name that is also the beginning of another could not be nested in JSON.
+        assert!(names.iter().all(|name| !names.iter().any(|other| other.starts_with(&format!("{name}.")))));
+    }
+
+    #[test]
+    fn the_secrets_are_the_token_and_the_project_key() {
+        let secrets: Vec<&str> = KEYS.iter().filter(|key| key.secret).map(|key| key.name).collect();
+        assert_eq!(secrets, ["cloud.access_token", "deid.project_key"]);
+    }
+}

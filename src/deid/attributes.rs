@@ -12,7 +12,7 @@ use dicom_object::{FileMetaTable, InMemDicomObject, meta::FileMetaTableBuilder};
 
 use super::rules::Rules;
 use super::table::{Choice, MethodCode};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, Stage};
 
 /// Implementation Class UID of this library (PS3.7 D.3.3.2): one UUID, drawn once.
 pub(crate) const IMPLEMENTATION_CLASS_UID: &str = "2.25.263483661621705798745901097582723846215";
@@ -25,11 +25,15 @@ pub(crate) fn codes(rules: &Rules) -> Vec<&'static MethodCode> {
     std::iter::once("basic").chain(options).filter_map(|key| rules.tables.code(key)).collect()
 }
 
+/// De-identification Method. LO, at most 64 characters a value: the edition here, the names in the codes.
+pub(crate) fn method(rules: &Rules) -> String {
+    format!("DICOM PS3.15 {} Annex E; {}", rules.tables.edition, IMPLEMENTATION_VERSION_NAME)
+}
+
 /// Writes the attributes that every released data set carries.
 pub(crate) fn declare(dataset: &mut InMemDicomObject, rules: &Rules) {
     let codes = codes(rules);
-    // LO, at most 64 characters a value: the edition here, the names in the codes.
-    let method = format!("DICOM PS3.15 {} Annex E; {}", rules.tables.edition, IMPLEMENTATION_VERSION_NAME);
+    let method = method(rules);
     let dates = if rules.choices.has(Choice::ModifiedDates) {
         "MODIFIED"
     } else if rules.choices.has(Choice::FullDates) {
@@ -67,7 +71,7 @@ pub(crate) fn file_meta(sop_class: &str, sop_instance: &str) -> Result<FileMetaT
         .implementation_class_uid(IMPLEMENTATION_CLASS_UID)
         .implementation_version_name(IMPLEMENTATION_VERSION_NAME)
         .build()
-        .map_err(|_| Error::new(Kind::Internal, "file meta information could not be built").at(crate::Stage::Deidentification))
+        .map_err(|_| Error::new(Kind::Internal, "file meta information could not be built").at(Stage::Deidentification))
 }
 
 #[cfg(test)]

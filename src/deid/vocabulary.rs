@@ -20,6 +20,11 @@ pub(crate) fn is_generic(text: &str) -> bool {
     words(text).all(|word| word.chars().count() <= 2 || is_common(word) || is_measure(word))
 }
 
+/// Whether a text holds nothing but common words and scraps of up to two characters. `T1234` may be a measure or an identifier: not here.
+pub(crate) fn is_common_only(text: &str) -> bool {
+    words(text).all(|word| word.chars().count() <= 2 || is_common(word))
+}
+
 /// The words of a text that may stay, joined by spaces; `None` when none may. `refused` holds lower-case words that must not.
 pub(crate) fn clean(text: &str, refused: &HashSet<String>) -> Option<String> {
     let stays = |word: &&str| (is_common(word) || is_measure(word)) && !refused.contains(&word.to_lowercase());
@@ -80,5 +85,6 @@ mod tests {
         for (text, generic) in [("HEAD", true), ("Helical Chest", true), ("MR", true), ("1", true), ("Schmidt", false), ("12345", false)] {
             assert_eq!(is_generic(text), generic, "{text}");
         }
+        assert!(is_generic("T1234") && !is_common_only("T1234"));
     }
 }

@@ -1,34 +1,69 @@
 //! DICOM instances to one series with a trustworthy geometry.
-pub mod geometry;
-pub use geometry::{Geometry, Verdict};
+//!
+//! A [`Loader`] is handed files as bytes, in any order and from anybody; it knows no package, no store and no key. What comes out is one
+//! [`IdentifiedStudy`]: the headers of one series without pixels, its voxels after the modality transformation, and a grid that was
+//! checked slice by slice. It still carries its identifiers, so it has no `Debug`, no `Display`, no `Serialize` and no public
+//! constructor; `deid` takes it by value.
+//!
+//! The order of work, and what each step promises:
+//!
+//! 1. `scan` recognises DICOM by content and walks its structure under [`Limits`] before anything is allocated by a length in the file.
+//!    Nesting, element counts, lengths and the arithmetic of the pixels are settled here. DICOMDIR paths are never followed.
+//! 2. `dataset` makes the header a dicom-rs object, on the same walk.
+//! 3. `series` picks one series and requires that its instances agree.
+//! 4. `geometry` requires one evenly spaced, unsheared stack.
+//! 5. `source`, `decode`, `pixels`: a frame's bytes, its samples, its voxels.
+//!
+//! Every refusal says what is wrong with which file by number, and quotes nothing that a header says about a person. Bytes of files are
+//! overwritten when they are dropped. What dicom-rs, JPEG, JPEG 2000 and JPEG XL decoders copy on their own heap while they work is
+//! freed without being overwritten; the header objects likewise.
 
-use crate::control::Control;
-use crate::error::{Error, Kind, Result};
-use dicom_object::{FileMetaTable, InMemDicomObject};
+mod attributes;
+mod codestream;
+mod dataset;
+mod decode;
+pub mod geometry;
+mod inflate;
+mod load;
+mod pixels;
+mod rle;
+mod scan;
+mod series;
+mod source;
+#[cfg(test)]
+mod tests;
+mod walk;
+
 use std::sync::Arc;
-use zeroize::Zeroizing;
+
+use dicom_object::{FileMetaTable, InMemDicomObject};
+
+pub use geometry::{Geometry, Verdict};
+pub use load::Loader;
 
 /// Limits that hold before any parser sees a byte (`limits.*`).
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Nesting depth of sequences.
     pub depth: usize,
-    /// Elements per file, all depths.
+    /// Elements per file, all depths, with items, fragments and the further values of texts.
     pub elements: usize,
     /// Bytes of file meta information.
     pub meta_bytes: usize,
-    /// Inflated size over deflated size.
+    /// Inflated size over deflated size; also decoded over compressed size of large images.
     pub inflate_ratio: u64,
     /// Slices of a series.
     pub slices: usize,
     /// Bytes of the decoded volume.
     pub volume_bytes: u64,
 }
+
 impl Default for Limits {
     fn default() -> Limits {
         Limits { depth: 32, elements: 1_000_000, meta_bytes: 64 << 10, inflate_ratio: 100, slices: 65_536, volume_bytes: 16 << 30 }
     }
 }
+
 /// Which series of a study is wanted; empty means the rule decides (most slices, then lowest series number, then UID).
 #[derive(Clone, Default)]
 pub struct Selection {
@@ -37,40 +72,37 @@ pub struct Selection {
     /// Series Description, exact.
     pub series_description: Option<String>,
 }
+
+/// What the files of a study turned out to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Images, of any series.
+    pub images: usize,
+    /// DICOM without pixels: reports, presentation states, plans.
+    pub without_pixels: usize,
+    /// DICOMDIR files.
+    pub directories: usize,
+    /// Files that are not DICOM.
+    pub foreign: usize,
+}
+
 /// One instance without its pixels.
 pub struct Instance {
     pub(crate) meta: FileMetaTable,
     pub(crate) dataset: InMemDicomObject,
 }
+
 /// A series that still carries its identifiers: no `Debug`, no `Display`, no `Serialize`, no public constructor.
 pub struct IdentifiedStudy {
-    /// Headers in slice order (one for all slices when multi-frame).
+    /// Headers in slice order; one for all slices when multi-frame, its per-frame functional groups in slice order.
     pub(crate) instances: Vec<Instance>,
     /// Rescaled voxels: column fastest, then row, then slice.
     pub(crate) voxels: Arc<Vec<f32>>,
     pub(crate) geometry: Geometry,
     pub(crate) modality: String,
 }
-/// Collects instances as they arrive, then makes the series.
-pub struct Loader {}
-fn stub<T>() -> Result<T> {
-    Err(Error::new(Kind::Unsupported, "stub"))
-}
-impl Loader {
-    /// An empty loader.
-    pub fn new(_limits: Limits, _selection: Selection) -> Loader {
-        Loader {}
-    }
-    /// Takes one file. A file that is not DICOM is counted and dropped; a malformed DICOM file is an error that names `number`.
-    pub fn add(&mut self, _number: usize, _bytes: Zeroizing<Vec<u8>>, _control: &Control) -> Result<()> {
-        stub()
-    }
-    /// Picks the series, checks its geometry, decodes its pixels.
-    pub fn finish(self, _control: &Control) -> Result<IdentifiedStudy> {
-        stub()
-    }
-}
+
 /// Transfer syntaxes that this build decodes: (UID, name).
 pub fn decoders() -> Vec<(String, String)> {
-    Vec::new()
+    decode::decoders()
 }

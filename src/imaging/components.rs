@@ -1,7 +1,7 @@
 //! Connected components of masks: labelling, the largest, the small ones, and holes.
 //!
-//! Rows are cut into runs, and runs of neighbouring rows that touch are joined in a forest whose roots are the runs met first. Memory and time
-//! follow the number of runs, not of voxels, and components come numbered in the order in which a reader of the volume meets them.
+//! Rows are cut into runs, and runs of neighbouring rows that touch are joined in a forest whose roots are the runs met first. Memory and
+//! time follow the number of runs, not of voxels, and components come numbered in the order in which a reader of the volume meets them.
 
 use crate::error::{Error, Kind, Result, Stage};
 use crate::imaging::crop::Bounds;
@@ -29,7 +29,8 @@ impl Connectivity {
         }
     }
 
-    /// Earlier rows that can touch a row, as (rows before, slices before, reach): runs touch when they overlap after one is widened by the reach.
+    /// Earlier rows that can touch a row, as (rows before, slices before, reach): runs touch when they overlap after one is widened by the
+    /// reach.
     fn earlier_rows(self) -> &'static [(i64, i64, usize)] {
         match self {
             Connectivity::Faces => &[(1, 0, 0), (0, 1, 0)],

@@ -1,8 +1,9 @@
 //! The arithmetic of grids: how one grid lies on another.
 //!
-//! Nearly every grid of this library is laid along the axes of the volume it came from: reordered, flipped, stretched, cropped, never turned.
-//! [`AlignedGrid`] says so per axis, in voxels of the grid below: index `i` of an axis lies at `start + step * i` of axis `source`. Grids compose
-//! and invert, so the way back for a mask is the inverse of the way there, and no rounding accumulates over the steps between.
+//! Nearly every grid of this library is laid along the axes of the volume it came from: reordered, flipped, stretched, cropped, never
+//! turned.
+//! [`AlignedGrid`] says so per axis, in voxels of the grid below: index `i` of an axis lies at `start + step * i` of axis `source`. Grids
+//! compose and invert, so the way back for a mask is the inverse of the way there, and no rounding accumulates over the steps between.
 //!
 //! Continuous indices count from the first voxel's centre (ITK's convention): voxel 0 reaches from -0.5 to 0.5.
 
@@ -38,11 +39,12 @@ impl AlignedGrid {
         AlignedGrid { axes: [0, 1, 2].map(|axis| AxisMap { source: axis, start: 0.0, step: 1.0, len: dims[axis] }) }
     }
 
-    /// The grid with other spacing and length along each axis: the first voxel centre stays, the length is the nearest whole number of voxels.
+    /// The grid with other spacing and length along each axis: the first voxel centre stays, the length is the nearest whole number of
+    /// voxels.
     ///
     /// # Errors
-    /// [`Kind::InvalidArgument`] unless every spacing is finite and positive; [`Kind::LimitExceeded`] when an axis would grow past 65,535 voxels
-    /// (a spacing in metres, say).
+    /// [`Kind::InvalidArgument`] unless every spacing is finite and positive; [`Kind::LimitExceeded`] when an axis would grow past 65,535
+    /// voxels (a spacing in metres, say).
     pub fn to_spacing(dims: [usize; 3], from_mm: [f64; 3], to_mm: [f64; 3]) -> Result<AlignedGrid> {
         let mut grid = AlignedGrid::identity(dims);
         for (axis, (from, to)) in grid.axes.iter_mut().zip(from_mm.into_iter().zip(to_mm)) {

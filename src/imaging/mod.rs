@@ -1,8 +1,8 @@
 //! Volumes and their arithmetic: what happens to voxels between de-identification and a model.
 //!
-//! A [`Volume`] is float32 voxels with a grid in the patient's coordinates. It is made from a released study and from nothing else, so whatever
-//! is computed here was de-identified first (or its study says that it was not). [`preprocess`] runs the recipe of the configuration; the
-//! modules hold the arithmetic, which works on plain slices so that masks and model inputs take the same roads.
+//! A [`Volume`] is float32 voxels with a grid in the patient's coordinates. It is made from a released study and from nothing else, so
+//! whatever is computed here was de-identified first (or its study says that it was not). [`preprocess`] runs the recipe of the
+//! configuration; the modules hold the arithmetic, which works on plain slices so that masks and model inputs take the same roads.
 //!
 //! **Invariant:** results are bit-identical for any number of threads. Work is cut at fixed places, and sums are added in a fixed order.
 //!
@@ -99,11 +99,12 @@ pub struct Step {
 
 /// Runs a recipe: resampling first, intensities last, so that their statistics are those of the voxels that leave.
 ///
-/// Returns the volume and the steps that really ran. A resampling to the spacing that the volume has already does nothing and is not recorded.
+/// Returns the volume and the steps that really ran. A resampling to the spacing that the volume has already does nothing and is not
+/// recorded.
 ///
 /// # Errors
-/// [`Kind::VolumeInvalid`] for an empty volume or one with NaN or infinite voxels, whatever the recipe; [`Kind::VolumeConstant`] when there is
-/// nothing to normalize; [`Kind::ConfigInvalidValue`] for an unknown word; [`Kind::Unsupported`] for a step that this build lacks.
+/// [`Kind::VolumeInvalid`] for an empty volume or one with NaN or infinite voxels, whatever the recipe; [`Kind::VolumeConstant`] when there
+/// is nothing to normalize; [`Kind::ConfigInvalidValue`] for an unknown word; [`Kind::Unsupported`] for a step that this build lacks.
 pub fn preprocess(volume: Volume, recipe: &Recipe, control: &Control) -> Result<(Volume, Vec<Step>)> {
     // The whole recipe is judged before the first voxel changes: an error must not come after minutes of work.
     let zscore = match recipe.normalize.as_str() {

@@ -89,8 +89,8 @@ pub fn percentiles(voxels: &[f32], percents: &[f64]) -> Result<Vec<f64>> {
 /// Mean and standard deviation over the voxels that count; `ddof` is 0 (divide by n) or 1 (by n - 1), as in numpy.
 ///
 /// # Errors
-/// [`Kind::MaskEmpty`] when no voxel counts; [`Kind::VolumeConstant`] when all that count are equal; [`Kind::InvalidArgument`] when the mask has
-/// another length than the volume.
+/// [`Kind::MaskEmpty`] when no voxel counts; [`Kind::VolumeConstant`] when all that count are equal; [`Kind::InvalidArgument`] when the
+/// mask has another length than the volume.
 pub fn moments(voxels: &[f32], over: Over, ddof: usize) -> Result<Moments> {
     if let Over::Mask(mask) = over
         && mask.len() != voxels.len()
@@ -203,8 +203,8 @@ fn blocks(voxels: &[f32], over: Over, term: impl Fn(f64) -> f64 + Sync) -> Sums 
     })
 }
 
-/// The voxels of given ranks (ascending, below the length) in sorted order, without sorting or copying: a radix selection over the bits of the
-/// floats, two passes of 16 bits each, exact for every input.
+/// The voxels of given ranks (ascending, below the length) in sorted order, without sorting or copying: a radix selection over the bits of
+/// the floats, two passes of 16 bits each, exact for every input.
 fn order_statistics(voxels: &[f32], ranks: &[usize]) -> Vec<f32> {
     let high_counts = count(voxels, |key| Some((key >> 16) as usize));
     // Which value of the upper half each rank falls into, and how many voxels lie below that value.

@@ -1,9 +1,9 @@
 //! Anatomical orientation: which way each axis of a grid runs.
 //!
-//! A code of three letters names the directions that columns' index, rows' index and slices' index run *toward*: `RAS` is toward the patient's
-//! right, front and head (the convention of nibabel and FreeSurfer for axis codes; ITK's older codes name where an axis comes *from* and read the
-//! other way round). A tilted or oblique grid has the code of its nearest axes. Reordering moves voxels and never changes one,
-//! so it is exactly invertible, for masks above all.
+//! A code of three letters names the directions that columns' index, rows' index and slices' index run *toward*: `RAS` is toward the
+//! patient's right, front and head (the convention of nibabel and FreeSurfer for axis codes; ITK's older codes name where an axis comes
+//! *from* and read the other way round). A tilted or oblique grid has the code of its nearest axes. Reordering moves voxels and never
+//! changes one, so it is exactly invertible, for masks above all.
 
 use crate::control::Control;
 use crate::deid::Geometry;

@@ -1,11 +1,11 @@
 //! Sampling a volume or a mask on another grid.
 //!
-//! ITK's convention: continuous indices count from the first voxel's centre, the origin of a resampled volume stays at that centre, and voxel n
-//! reaches half a voxel to each side. Within the outer half voxel, and on a grid that stands a little over, the edge value holds. Masks are
-//! only ever sampled at the nearest voxel, so no label arises that was not there; halves round up, as in ITK.
+//! ITK's convention: continuous indices count from the first voxel's centre, the origin of a resampled volume stays at that centre, and
+//! voxel n reaches half a voxel to each side. Within the outer half voxel, and on a grid that stands a little over, the edge value holds.
+//! Masks are only ever sampled at the nearest voxel, so no label arises that was not there; halves round up, as in ITK.
 //!
-//! Grids along the volume's own axes ([`AlignedGrid`]) take a fast road: an exact reordering, then one pass that combines four rows per output
-//! row and interpolates within it by table. Grids that are turned ([`to_grid`]) compute every position.
+//! Grids along the volume's own axes ([`AlignedGrid`]) take a fast road: an exact reordering, then one pass that combines four rows per
+//! output row and interpolates within it by table. Grids that are turned ([`to_grid`]) compute every position.
 
 use rayon::prelude::*;
 
@@ -255,7 +255,8 @@ fn at<T: Copy>(data: &[T], dims: [usize; 3], index: [i64; 3]) -> T {
     data[(z * dims[1] + y) * dims[0] + x]
 }
 
-/// The nearest whole number, halves upwards.
+/// The nearest whole number, halves upwards. A half that rounding has made a little less is still a half: doubling and halving a grid meets
+/// exact halves at every second voxel, and which neighbour they take must not hang on the last bit of an affine.
 fn round(place: f64) -> i64 {
-    (place + 0.5).floor() as i64
+    (place + 0.5 + 1e-6).floor() as i64
 }

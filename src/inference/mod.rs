@@ -1,8 +1,40 @@
-//! The researcher's own models.
+//! The researcher's own models: segmentation and prediction, each described by a contract beside its file.
+//!
+//! Opening checks everything that can be checked without a study: the contract is complete, the file is the one that it describes
+//! (SHA-256), the file holds a whole ONNX model and nothing that would be executed, the runtime and the asked-for device are there, inputs
+//! and outputs fit. Running then follows the contract from the volume to the model's grid and back, and says which model ran on what.
+//!
+//! There is no default model and there are no random weights: without a model these functions are errors. What the contract format means is
+//! written in docs/model-contract.md.
+//!
+//! | file | what |
+//! |---|---|
+//! | `contract` | the contract, read and checked |
+//! | `file` | the model's bytes: read, hashed, looked at |
+//! | `runtime`, `loaded` | ONNX Runtime, found and loaded |
+//! | `onnx` | one session |
+//! | `frame` | from a volume to the model's grid, and back |
+//! | `sliding` | windows, stitched |
+//! | `labels` | from numbers to labels |
+//! | `segmenter`, `predictor` | the two kinds of models |
+
+pub mod contract;
+mod file;
+mod frame;
+mod labels;
+mod loaded;
+mod onnx;
+mod predictor;
+mod runtime;
+mod segmenter;
+mod sliding;
+
+use std::path::{Path, PathBuf};
+
 use crate::control::Control;
 use crate::error::{Error, Kind, Result};
 use crate::imaging::{Geometry, Volume};
-use std::path::{Path, PathBuf};
+use crate::inference::contract::{Contract, Task};
 
 /// How models are run. The pipeline fills it from `inference.*` and `device`.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +52,7 @@ pub struct RuntimeOptions {
     /// Windows per run override.
     pub batch: Option<usize>,
 }
+
 /// What identifies a model in results and the audit log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelIdentity {
@@ -34,6 +67,7 @@ pub struct ModelIdentity {
     /// Runtime and version (`onnxruntime 1.23.0`).
     pub runtime: String,
 }
+
 /// One label of a segmentation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Label {
@@ -46,6 +80,7 @@ pub struct Label {
     /// Voxels.
     pub voxels: u64,
 }
+
 /// A mask on the grid of the volume it was made from.
 #[derive(Clone)]
 pub struct Segmentation {
@@ -54,6 +89,7 @@ pub struct Segmentation {
     pub(crate) table: Vec<Label>,
     pub(crate) model: ModelIdentity,
 }
+
 impl Segmentation {
     /// Label per voxel, 0 = background; same order as the volume.
     pub fn labels(&self) -> &[u8] {
@@ -72,6 +108,7 @@ impl Segmentation {
         &self.model
     }
 }
+
 /// What a predictor said.
 #[derive(Clone, Debug)]
 pub struct Prediction {
@@ -82,6 +119,7 @@ pub struct Prediction {
     /// Model that made it.
     pub model: ModelIdentity,
 }
+
 /// Segments a volume.
 pub trait Segmenter: Send + Sync {
     /// Identity of the model.
@@ -89,6 +127,7 @@ pub trait Segmenter: Send + Sync {
     /// Mask on the volume's own grid.
     fn segment(&self, volume: &Volume, control: &Control) -> Result<Segmentation>;
 }
+
 /// Predicts from a volume and, where the contract asks for one, a mask.
 pub trait Predictor: Send + Sync {
     /// Identity of the model.
@@ -98,22 +137,68 @@ pub trait Predictor: Send + Sync {
     /// Prediction.
     fn predict(&self, volume: &Volume, mask: Option<&Segmentation>, control: &Control) -> Result<Prediction>;
 }
-fn stub<T>() -> Result<T> {
-    Err(Error::new(Kind::Unsupported, "stub"))
-}
+
 /// Opens a segmentation model with the contract beside it.
-pub fn open_segmenter(_model: &Path, _options: &RuntimeOptions) -> Result<Box<dyn Segmenter>> {
-    stub()
+///
+/// # Errors
+/// [`Kind::ModelUnreadable`], [`Kind::ModelPickle`] and [`Kind::Unsupported`] for the file; [`Kind::ModelContract`] and
+/// [`Kind::ModelDigest`] for the contract; [`Kind::RuntimeMissing`] and [`Kind::DeviceUnavailable`] for the machine; [`Kind::ModelShape`]
+/// when model and contract do not fit; [`Kind::ConfigInvalidValue`] for options that the contract does not allow.
+pub fn open_segmenter(model: &Path, options: &RuntimeOptions) -> Result<Box<dyn Segmenter>> {
+    let (model, contract) = open(model, Task::Segment, options)?;
+    Ok(Box::new(segmenter::OnnxSegmenter::new(model, contract, options)?))
 }
+
 /// Opens a prediction model with the contract beside it.
-pub fn open_predictor(_model: &Path, _options: &RuntimeOptions) -> Result<Box<dyn Predictor>> {
-    stub()
+///
+/// # Errors
+/// As [`open_segmenter`].
+pub fn open_predictor(model: &Path, options: &RuntimeOptions) -> Result<Box<dyn Predictor>> {
+    let (model, contract) = open(model, Task::Predict, options)?;
+    Ok(Box::new(predictor::OnnxPredictor::new(model, contract)?))
 }
+
+/// Reads the contract beside a model: same folder, same stem, extension `json`.
+///
+/// # Errors
+/// [`Kind::ModelContract`].
+pub fn read_contract(model: &Path) -> Result<Contract> {
+    let bytes = file::read_limited(&model.with_extension("json"), contract::MAX_BYTES)
+        .map_err(|why| Error::new(Kind::ModelContract, format!("the json file beside the model: {why}")))?;
+    Contract::read(&bytes)
+}
+
 /// ONNX Runtime's version and path, or why it is absent (for `smp_capabilities`).
-pub fn runtime_facts(_library: Option<&Path>) -> Result<(String, PathBuf)> {
-    stub()
+///
+/// # Errors
+/// [`Kind::RuntimeMissing`]; [`Kind::RuntimeFailed`] when the process holds another runtime than the one asked for.
+pub fn runtime_facts(library: Option<&Path>) -> Result<(String, PathBuf)> {
+    let runtime = runtime::load(library)?;
+    Ok((runtime.version.clone(), runtime.path.clone()))
 }
-/// Execution providers of the loaded runtime (`cpu`, `cuda`).
-pub fn providers(_library: Option<&Path>) -> Vec<String> {
-    Vec::new()
+
+/// Execution providers of the loaded runtime (`cpu`, `cuda`) that this library uses; none without a runtime.
+///
+/// `cuda` means that the runtime was built for it. Whether a device and its driver are there shows when a model is opened on it.
+pub fn providers(library: Option<&Path>) -> Vec<String> {
+    match runtime::load(library) {
+        Err(_) => Vec::new(),
+        Ok(runtime) if runtime::has_cuda(&runtime) => vec!["cpu".to_owned(), "cuda".to_owned()],
+        Ok(_) => vec!["cpu".to_owned()],
+    }
 }
+
+/// The file first: somebody who points at a pickle should learn that, not that it has no contract.
+fn open(path: &Path, task: Task, options: &RuntimeOptions) -> Result<(onnx::Model, Contract)> {
+    let file = file::read(path)?;
+    let contract = read_contract(path)?;
+    if contract.task != task {
+        let (is, wanted) = if task == Task::Segment { ("predict", "segment") } else { ("segment", "predict") };
+        return Err(Error::new(Kind::ModelContract, format!("task: the model is for {is}, asked to {wanted}")));
+    }
+    let model = onnx::Model::open(file, &contract, options)?;
+    Ok((model, contract))
+}
+
+#[cfg(test)]
+mod tests;

@@ -144,7 +144,7 @@ fn sync_parent(path: &Path) -> Result<()> {
 }
 
 fn check_owner_and_mode(owner: u32, mode: u32, what: &'static str) -> Result<()> {
-    if owner != system::user() {
+    if owner != rustix::process::geteuid().as_raw() {
         return Err(unfit(format!("{what} belongs to user {owner}")));
     }
     if mode & OTHERS != 0 {
@@ -162,16 +162,6 @@ pub(super) fn refused(what: &'static str, error: &std::io::Error) -> Error {
     match error.raw_os_error() {
         Some(number) => unfit(format!("{what}, system error {number}")),
         None => unfit(what),
-    }
-}
-
-/// The one question to the system that the standard library does not ask.
-#[allow(unsafe_code)]
-mod system {
-    /// The user on whose behalf files are made and read.
-    pub(super) fn user() -> u32 {
-        // SAFETY: geteuid takes nothing, touches no memory and cannot fail (POSIX.1-2017, geteuid).
-        unsafe { libc::geteuid() }
     }
 }
 
@@ -248,7 +238,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("key");
         create_private(&path, b"secret").unwrap();
-        if std::os::unix::fs::chown(&path, Some(system::user() + 1), None).is_err() {
+        if std::os::unix::fs::chown(&path, Some(rustix::process::geteuid().as_raw() + 1), None).is_err() {
             eprintln!("SKIPPED: giving a file away needs CAP_CHOWN");
             return;
         }

@@ -36,7 +36,7 @@ impl PublicPair {
     }
 
     /// Reads one or two `PUBLIC KEY` blocks.
-    pub(super) fn from_pem(pem: &str) -> Result<PublicPair> {
+    pub(crate) fn from_pem(pem: &str) -> Result<PublicPair> {
         let shown = public_key_blocks(pem)?;
         let keys = shown.iter().map(|der| decode(der)).collect::<Result<Vec<PublicKey>>>()?;
         match keys.as_slice() {

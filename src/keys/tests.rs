@@ -38,7 +38,7 @@ fn a_store_opens_again_with_the_same_key_file_only() {
     let place = tempfile::tempdir().unwrap();
     let id = store(&place).generate("transfer").unwrap();
     let again = store(&place);
-    assert_eq!(again.ids().unwrap(), [id.clone()]);
+    assert_eq!(again.ids().unwrap(), std::slice::from_ref(&id));
     assert!(again.has_private(&id).unwrap());
     assert!(again.private(&id).unwrap().sign(b"message").is_ok());
 

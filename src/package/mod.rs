@@ -1,10 +1,45 @@
-//! The sealed study package, version 1.
-use crate::control::Control;
-use crate::error::{Error, Kind, Result};
-use crate::keys::KeyStore;
-use crate::transfer::Client;
-use std::path::Path;
+//! The sealed study package, version 1: how a study crosses somebody else's storage.
+//!
+//! What it promises (docs/package-format.md has every byte): the store learns sizes and nothing else; the receiver is given no byte that
+//! was not authenticated; truncation, extension, exchange, repetition and substitution fail with an error that names object and range; any range of
+//! about 8 MiB can be fetched, checked and decrypted on its own; the sender is known, was confirmed beforehand, and cannot deny it.
+//!
+//! Layers, from the inside out:
+//! - `chunked` encrypts one object, `tree` hashes it range by range, `wrap` carries the key to a recipient, `derive` makes every key;
+//! - `header` and `manifest` are the two texts, each with exactly one spelling; `paths` and `pad` hold their rules;
+//! - [`seal_folder`] writes a package, [`open`] proves one genuine, [`Package::read`] decrypts it, [`verify`] and [`unseal_to`] are its two other readers.
+//!
+//! Order of trust when opening: nothing in the header counts before the signature, nothing in the manifest before its tree hash stood in the signed
+//! header, nothing in a pack before its range's leaf stood in the manifest. Plaintext lives in erased-on-drop buffers; only [`unseal_to`]
+//! writes it anywhere.
+
+mod chunked;
+mod derive;
+mod header;
+mod manifest;
+mod open;
+mod pad;
+mod paths;
+mod read;
+mod seal;
+mod source;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod unseal;
+#[cfg(test)]
+mod vectors;
+mod verify;
+mod wrap;
+
 use zeroize::Zeroizing;
+
+pub use open::{Package, open};
+pub use seal::seal_folder;
+pub use unseal::unseal_to;
+pub use verify::verify;
+
+use crate::error::{Error, Kind};
 
 /// Limits on what is opened or sealed.
 #[derive(Clone, Debug)]
@@ -16,11 +51,13 @@ pub struct Limits {
     /// Bytes of the header (format limit 1 MiB).
     pub header_bytes: u64,
 }
+
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { files: 100_000, study_bytes: 64 << 30, header_bytes: 1 << 20 }
+        Limits { files: 100_000, study_bytes: 64 << 30, header_bytes: header::MAX_BYTES }
     }
 }
+
 /// One decrypted file whose SHA-256 agreed with the manifest. Its name may identify a person and stays behind.
 pub struct PlainFile {
     /// Number in the manifest, from 0.
@@ -28,8 +65,7 @@ pub struct PlainFile {
     /// Contents, erased on drop.
     pub bytes: Zeroizing<Vec<u8>>,
 }
-/// What is known of a package once its header and manifest proved genuine.
-pub struct Package {}
+
 /// Facts for the result and the audit log; nothing secret, nothing that identifies a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PackageFacts {
@@ -50,65 +86,32 @@ pub struct PackageFacts {
     /// SHA-256 of the header object, hex.
     pub header_sha256: String,
 }
-fn stub<T>() -> Result<T> {
-    Err(Error::new(Kind::Unsupported, "stub"))
+
+/// A package's folder in the store.
+#[derive(Clone)]
+struct Folder {
+    /// Without slashes at either end; empty is the top of the store.
+    path: String,
 }
-/// Seals a folder for recipients and uploads it; the header is written last.
-pub fn seal_folder(
-    _client: &Client,
-    _remote_path: &str,
-    _folder: &Path,
-    _keys: &KeyStore,
-    _sender_id: &str,
-    _recipient_ids: &[&str],
-    _purpose: &str,
-    _limits: &Limits,
-    _control: &Control,
-) -> Result<PackageFacts> {
-    stub()
-}
-/// Opens header and manifest: signature, sender (pinned; `trusted` narrows to these key ids when not empty), recipient, manifest.
-pub fn open(
-    _client: &Client,
-    _remote_path: &str,
-    _keys: &KeyStore,
-    _trusted: &[String],
-    _limits: &Limits,
-    _control: &Control,
-) -> Result<Package> {
-    stub()
-}
-impl Package {
-    /// Facts of the package.
-    pub fn facts(&self) -> &PackageFacts {
-        unreachable!()
+
+impl Folder {
+    fn new(remote_path: &str) -> Folder {
+        Folder { path: remote_path.trim_matches('/').to_owned() }
     }
-    /// Decrypts every file, in manifest order, each delivered once its own digest agreed. The tail of each pack is authenticated first.
-    /// Callers must throw away what they were given if this returns an error.
-    pub fn read(&self, _control: &Control, _deliver: &mut dyn FnMut(PlainFile) -> Result<()>) -> Result<()> {
-        stub()
+
+    /// Full name of an object of the package.
+    fn object(&self, name: &str) -> String {
+        if self.path.is_empty() { name.to_owned() } else { format!("{}/{name}", self.path) }
     }
 }
-/// Checks signature and every range; writes nothing. Returns a JSON report.
-pub fn verify(
-    _client: &Client,
-    _remote_path: &str,
-    _keys: &KeyStore,
-    _trusted: &[String],
-    _limits: &Limits,
-    _control: &Control,
-) -> Result<String> {
-    stub()
+
+/// Two digests that should be one, told by their beginnings: enough to compare over the telephone, and one line.
+fn digests_differ(what: &str, expected: &tree::Hash, found: &tree::Hash) -> Error {
+    let short = |hash: &tree::Hash| crate::keys::hex(&hash[..8]);
+    Error::new(Kind::IntegrityFailed, format!("{what}: sha-256 differs, expected {}.., found {}..", short(expected), short(found)))
 }
-/// The one explicit way to plaintext files.
-pub fn unseal_to(
-    _client: &Client,
-    _remote_path: &str,
-    _folder: &Path,
-    _keys: &KeyStore,
-    _trusted: &[String],
-    _limits: &Limits,
-    _control: &Control,
-) -> Result<PackageFacts> {
-    stub()
+
+/// A limit of the configuration, named as the configuration names it.
+fn over_limit(key: &'static str, limit: u64) -> Error {
+    Error::new(Kind::LimitExceeded, format!("limits.{key} is {limit}")).at(crate::error::Stage::Package)
 }

@@ -335,7 +335,11 @@ mod tests {
             if good { Ok(()) } else { Err(Error::new(Kind::IntegrityFailed, format!("range {index}"))) }
         };
         let mut delivered = Vec::new();
-        client.fetch(&plan, &check, &mut |index, bytes| Ok(delivered.push((index, bytes))), control)?;
+        let mut deliver = |index, bytes| {
+            delivered.push((index, bytes));
+            Ok(())
+        };
+        client.fetch(&plan, &check, &mut deliver, control)?;
         Ok(delivered)
     }
 

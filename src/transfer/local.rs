@@ -558,10 +558,12 @@ mod tests {
         let read = |range: Range<u64>, version: &str| {
             let mut got = Vec::new();
             let plan = crate::transfer::FetchPlan { name: "x", version, ranges: &[range], spool_key: None };
-            client
-                .fetch(&plan, &|_, _| Ok(()), &mut |_, bytes| Ok(got.extend(bytes)), &Control::new())
-                .map(|()| got)
-                .map_err(|error| error.kind())
+            let mut deliver = |_, bytes: Vec<u8>| {
+                got.extend(bytes);
+                Ok(())
+            };
+            let outcome = client.fetch(&plan, &|_, _| Ok(()), &mut deliver, &Control::new());
+            outcome.map(|()| got).map_err(|error| error.kind())
         };
         assert_eq!(read(3..7, &object.version), Ok(b"3456".to_vec()));
         assert_eq!(read(3..7, "another"), Err(Kind::ObjectChanged));

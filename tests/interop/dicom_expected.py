@@ -1,0 +1,185 @@
+#!/usr/bin/env python3
+"""Expected grids and voxels of real DICOM series, from pydicom, numpy and SimpleITK, never from this library.
+
+Usage: dicom_expected.py DATA > tests/data/dicom_expected.json
+DATA is the folder of real series. Needs: pydicom, numpy, SimpleITK, pylibjpeg with its libjpeg, openjpeg and rle plug-ins, imagecodecs.
+
+Voxels: pixel_array, the modality transformation in float64, rounded to float32; SHA-256 of the little-endian bytes, column fastest.
+Grids: from Image Position, Image Orientation and Pixel Spacing in numpy; compared here with SimpleITK's reading where it has one.
+"""
+import hashlib
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import SimpleITK as sitk
+from pydicom.pixels import apply_modality_lut
+
+DATA = Path(sys.argv[1])
+
+
+def digest(voxels):
+    return hashlib.sha256(np.ascontiguousarray(voxels, dtype="<f4").tobytes()).hexdigest()
+
+
+def stored(ds):
+    """Stored values; JPEG XL, which pydicom does not decode, through imagecodecs."""
+    if str(ds.file_meta.TransferSyntaxUID).startswith("1.2.840.10008.1.2.4.11"):
+        import imagecodecs
+
+        frame = next(pydicom.encaps.generate_frames(ds.PixelData, number_of_frames=1))
+        return imagecodecs.jpegxl_decode(frame)
+    return ds.pixel_array
+
+
+def frame_group(ds, frame, group):
+    own = ds.PerFrameFunctionalGroupsSequence[frame]
+    shared = ds.get("SharedFunctionalGroupsSequence")
+    for groups in (own, shared[0] if shared else {}):
+        if group in groups:
+            return groups[group].value[0]
+    return None
+
+
+def rescaled(ds):
+    array = stored(ds)
+    if "PerFrameFunctionalGroupsSequence" not in ds:
+        return apply_modality_lut(array, ds).astype(np.float64).astype(np.float32)
+    frames = array.reshape((-1,) + array.shape[-2:]).astype(np.float64)
+    for k in range(len(frames)):
+        group = frame_group(ds, k, "PixelValueTransformationSequence")
+        if group is not None:
+            frames[k] = frames[k] * float(group.RescaleSlope) + float(group.RescaleIntercept)
+    return frames.astype(np.float32)
+
+
+def grid(positions, orientation, spacing, thickness):
+    row, column = np.array(orientation[:3], float), np.array(orientation[3:], float)
+    normal = np.cross(row, column)
+    positions = np.array(positions, float)
+    order = np.argsort(positions @ normal, kind="stable")
+    positions = positions[order]
+    step = (positions[-1] - positions[0]) / (len(positions) - 1) if len(positions) > 1 else normal / np.linalg.norm(normal) * thickness
+    affine = np.eye(4)
+    affine[:3, 0], affine[:3, 1], affine[:3, 2], affine[:3, 3] = row * spacing[1], column * spacing[0], step, positions[0]
+    return order, affine, [float(spacing[1]), float(spacing[0]), float(np.linalg.norm(step))]
+
+
+def folder(name):
+    """A series of single-frame files, checked against SimpleITK."""
+    paths = sorted(path for path in (DATA / name).iterdir() if path.is_file())
+    files = [pydicom.dcmread(path) for path in paths]
+    order, affine, spacing = grid(
+        [ds.ImagePositionPatient for ds in files], files[0].ImageOrientationPatient, [float(v) for v in files[0].PixelSpacing], None
+    )
+    voxels = np.stack([rescaled(files[k]) for k in order])
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(DATA / name)))
+    check_sitk(reader.Execute(), voxels, affine)
+    return entry(name, files[0], voxels, affine, spacing) | {"order": [int(k) + 1 for k in order]}
+
+
+def check_sitk(image, voxels, affine):
+    direction = np.array(image.GetDirection()).reshape(3, 3) @ np.diag(image.GetSpacing())
+    assert np.allclose(direction, affine[:3, :3], atol=2e-3), (direction, affine)
+    assert np.allclose(image.GetOrigin(), affine[:3, 3], atol=1e-4)
+    array = sitk.GetArrayFromImage(image)
+    assert array.shape == voxels.shape and np.allclose(array, voxels, rtol=1e-6, atol=1e-3 * max(1.0, np.abs(voxels).max() * 1e-3))
+
+
+def enhanced(name):
+    ds = pydicom.dcmread(DATA / name)
+    frames = int(ds.NumberOfFrames)
+    positions = [frame_group(ds, k, "PlanePositionSequence").ImagePositionPatient for k in range(frames)]
+    measures = frame_group(ds, 0, "PixelMeasuresSequence") or ds
+    orientation = (frame_group(ds, 0, "PlaneOrientationSequence") or ds).ImageOrientationPatient
+    distinct = len({tuple(float(v) for v in position) for position in positions})
+    if distinct < frames:
+        return {"path": name, "refused": "SliceDoubled", "frames": frames, "positions": distinct, "frames_sha256": digest(rescaled(ds))}
+    order, affine, spacing = grid(positions, orientation, [float(v) for v in measures.PixelSpacing], None)
+    return entry(name, ds, rescaled(ds)[order], affine, spacing)
+
+
+def single(name, orientation=(1, 0, 0, 0, 1, 0)):
+    ds = pydicom.dcmread(DATA / name)
+    spacing = ds.get("PixelSpacing") if "ImagePositionPatient" in ds else ds.get("PixelSpacing") or ds.get("ImagerPixelSpacing")
+    thickness = float(ds.get("SpacingBetweenSlices") or ds.get("SliceThickness") or 1)
+    _, affine, spacing = grid(
+        [ds.get("ImagePositionPatient", [0, 0, 0])], ds.get("ImageOrientationPatient", orientation), [float(v) for v in spacing], thickness
+    )
+    return entry(name, ds, rescaled(ds)[None], affine, spacing)
+
+
+def entry(name, ds, voxels, affine, spacing):
+    dims = list(voxels.shape[::-1])
+    return {
+        "path": name,
+        "modality": ds.Modality,
+        "dims": dims,
+        "spacing_mm": spacing,
+        "affine_lps": affine.tolist(),
+        "sha256": digest(voxels),
+        "minimum": float(voxels.min()),
+        "maximum": float(voxels.max()),
+    }
+
+
+def tilt(name):
+    """Angle between the stack's direction and the normal of its slices."""
+    files = [pydicom.dcmread(path, stop_before_pixels=True) for path in (DATA / name).iterdir()]
+    row, column = np.array(files[0].ImageOrientationPatient[:3], float), np.array(files[0].ImageOrientationPatient[3:], float)
+    normal = np.cross(row, column)
+    positions = sorted((np.array(ds.ImagePositionPatient, float) for ds in files), key=lambda position: position @ normal)
+    step = positions[-1] - positions[0]
+    declared = {abs(float(ds.GantryDetectorTilt)) for ds in files if "GantryDetectorTilt" in ds}
+    angle = float(np.degrees(np.arccos(step @ normal / np.linalg.norm(step))))
+    return {"path": name, "degrees": angle, "declared": sorted(declared)}
+
+
+def syntax(path):
+    """Every frame of one file, rescaled, in file order."""
+    name = str(path.relative_to(DATA))
+    ds = pydicom.dcmread(path)
+    result = {"path": name, "syntax": str(ds.file_meta.TransferSyntaxUID), "name": ds.file_meta.TransferSyntaxUID.name}
+    try:
+        voxels = rescaled(ds)
+        result["sha256"] = digest(voxels)
+        # Lossy decoders may round differently, so some voxels are compared with a tolerance.
+        result["slope"] = float(ds.get("RescaleSlope", 1))
+        result["every_4099th"] = [float(value) for value in voxels.ravel()[::4099]]
+        result["minimum"], result["maximum"] = float(voxels.min()), float(voxels.max())
+        result["sum"] = float(voxels.astype(np.float64).sum())
+        result["voxels"] = int(voxels.size)
+    except Exception as error:  # the reference has no decoder either
+        result["reference"] = type(error).__name__
+    return result
+
+
+def main():
+    expected = {
+        "series": [folder("mr_t1_philips_mprage"), folder("seg_sr/segmentations/ct-3slice")],
+        "enhanced": [
+            enhanced(name)
+            for name in (
+                "enhanced_mr/IM_0027_fMAP.dcm",
+                "enhanced_mr/hyperfine/anatomical/001/001.dcm",
+                "enhanced_mr/siemens_multiframe/anatomical/001/IM-0001-0001-0001.dcm",
+                "enhanced_mr_braintumour/BRTUM008",
+            )
+        ],
+        "single": [single("ts_ct_one_slice/CTImage.dcm"), single("mammogram/GH133.dcm")],
+        "tilt": tilt("ct_head_ge_tilt"),
+        "syntaxes": [
+            syntax(path)
+            for path in sorted([*(DATA / "ts_ct_one_slice").iterdir(), *(DATA / "ts_mr_derived").iterdir(), DATA / "xray/RG3_JLSL"])
+        ],
+    }
+    text = json.dumps(expected, indent=1)
+    # Lists of numbers on one line each.
+    print(re.sub(r"\[[^\[\]{}\"]*\]", lambda found: " ".join(found.group().split()), text))
+
+
+main()
