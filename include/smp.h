@@ -767,7 +767,7 @@ void smp_config_free(smp_config *config);
  *
  * @param config  Configuration to change.
  * @param key     Dotted name, such as `cloud.bucket`.
- * @param value   Value as text: `true`, `0.5`, `a,b,c`; an empty text unsets the key.
+ * @param value   Value as text: `true`, `0.5`, `a,b,c`; an empty text unsets a text, a path or a list.
  * @return `SMP_OK`, `SMP_ERR_CONFIG_UNKNOWN_KEY` or `SMP_ERR_CONFIG_INVALID_VALUE`.
  * @since 0.1
  */

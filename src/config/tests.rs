@@ -1,3 +1,5 @@
+//! Tests of keys, values, sources and their precedence.
+
 use super::*;
 use std::os::unix::ffi::OsStringExt;
 

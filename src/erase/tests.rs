@@ -1,3 +1,5 @@
+//! Tests of what is erased, what is refused, and what the verdicts say.
+
 use super::*;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
