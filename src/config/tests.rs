@@ -1,3 +1,5 @@
+//! The configuration put together: places, precedence, hints, secrets.
+
 use super::*;
 use std::os::unix::ffi::OsStringExt;
 

@@ -1,3 +1,5 @@
+//! Erasure on real files, and on real disks where the system lets us mount one.
+
 use super::*;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
