@@ -36,6 +36,7 @@ use Shape::{Digest, Flag, Integer, NumberOrWords, Text, Words};
 /// Every detail key with its shape, sorted. Probabilities are parts per million: the log has no floats, because two readers may
 /// print one float in two ways.
 const KEYS: &[(&str, Shape)] = &[
+    ("burned_in_allowed", Flag),
     ("bytes", Integer),
     ("clock_back_us", Integer),
     ("columns", Integer),
@@ -68,6 +69,7 @@ const KEYS: &[(&str, Shape)] = &[
     ("model_version", Words),
     ("name", Words),
     ("objects", Integer),
+    ("objects_sha256", Digest),
     ("operations", NumberOrWords),
     ("options", Words),
     ("package", Words),
@@ -118,7 +120,7 @@ const EVENTS: &[(&str, &[&str])] = &[
     ("keys.rotated", &["key", "previous", "fingerprint"]),
     ("keys.removed", &["key", "fingerprint"]),
     ("study.started", &["operations", "download_mode", "formats", "device", "profile", "options", "version", "files", "bytes"]),
-    ("study.fetched", &["bytes", "files", "objects", "package", "sender", "download_mode", "retries", "resumed_bytes"]),
+    ("study.fetched", &["bytes", "files", "objects", "package", "sender", "download_mode", "retries", "resumed_bytes", "objects_sha256"]),
     ("study.opened", &["package", "sender", "recipients", "header_sha256", "files", "bytes", "objects", "download_mode", "verdict"]),
     ("study.loaded", &["slices", "rows", "columns", "files", "bytes", "modality", "verdict", "quarantined"]),
     ("study.released_identified", &["slices", "files", "bytes", "options", "profile"]),
@@ -127,6 +129,7 @@ const EVENTS: &[(&str, &[&str])] = &[
         &[
             "profile",
             "options",
+            "burned_in_allowed",
             "removed",
             "emptied",
             "replaced",
@@ -260,10 +263,10 @@ mod tests {
     fn the_table_is_sorted_and_every_listed_key_has_a_shape() {
         assert!(KEYS.windows(2).all(|pair| pair[0].0 < pair[1].0));
         let known = |key: &&str| KEYS.binary_search_by_key(key, |(name, _)| name).is_ok();
-        assert!(COMMON.iter().all(|key| known(key)));
+        assert!(COMMON.iter().all(known));
         for (event, keys) in EVENTS {
             assert!(is_event_name(event), "{event}");
-            assert!(keys.iter().all(|key| known(key)), "{event}");
+            assert!(keys.iter().all(known), "{event}");
             // 31 texts of TEXT_LIMIT bytes leave half of a record's 64 KiB for the rest.
             assert!(keys.len() + COMMON.len() < 32, "{event}");
         }

@@ -118,7 +118,7 @@ fn json(sources: &[Source], range: &Range, out: &mut dyn Write) -> io::Result<u6
             }
         }
         if chosen {
-            write!(out, "{separator}\n")?;
+            writeln!(out, "{separator}")?;
             out.write_all(entry.raw)?;
             separator = ",";
         }

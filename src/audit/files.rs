@@ -97,14 +97,22 @@ pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
 /// temporary file is gone again.
 pub(super) fn replace(path: &Path, fill: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
-    let temporary = folder.join(format!(".{name}.{}", &hex(&random()?)[..16]));
+    // Short whatever the target is called: names end at 255 bytes.
+    let temporary = folder.join(format!(".smp-{}", hex(random()?.get(..8).unwrap_or_default())));
     let outcome = write_and_rename(&temporary, path, fill);
     if outcome.is_err() {
         let _ = std::fs::remove_file(&temporary);
         return outcome;
     }
-    sync_folder(folder)
+    match sync_folder(folder) {
+        // Some network shares cannot sync a folder; the file itself is on them.
+        Err(error)
+            if !matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied) =>
+        {
+            Err(error)
+        }
+        _ => Ok(()),
+    }
 }
 
 fn write_and_rename(temporary: &Path, path: &Path, fill: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {

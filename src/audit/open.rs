@@ -31,6 +31,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Prefix of a log that is being made. A crash leaves such a folder; it holds nothing that was acknowledged.
 const UNBORN: &str = ".new-";
 
+/// Makes the line that begins a log, given its id; returns it with its line feed, and its hash.
+pub(super) type FirstLine<'a> = dyn Fn(&str) -> Result<(Vec<u8>, Hash)> + 'a;
+
 /// A log that this process may write, and where its chain stands.
 pub(super) struct Opened {
     pub(super) id: String,
@@ -52,8 +55,8 @@ pub(super) struct Opened {
     pub(super) torn: Option<Vec<(&'static str, Value)>>,
 }
 
-/// Chooses this process's log. `first_line` writes the line that begins a log, given its id.
-pub(super) fn choose(directory: &Path, micros: i64, first_line: &dyn Fn(&str) -> Result<(Vec<u8>, Hash)>) -> Result<Opened> {
+/// Chooses this process's log. A new one begins with `first_line`.
+pub(super) fn choose(directory: &Path, micros: i64, first_line: &FirstLine<'_>) -> Result<Opened> {
     files::own_folder(directory)?;
     files::own_folder(&directory.join(heads::FOLDER))?;
     let _gate = gate(&directory.join(layout::GATE))?;
@@ -97,7 +100,7 @@ fn sweep(directory: &Path) {
 }
 
 /// Begins a log. It gets its name only when its first line is durable, so whoever sees a log sees a beginning.
-fn begin(directory: &Path, micros: i64, first_line: &dyn Fn(&str) -> Result<(Vec<u8>, Hash)>) -> Result<Opened> {
+fn begin(directory: &Path, micros: i64, first_line: &FirstLine<'_>) -> Result<Opened> {
     let failed = |error: io::Error| unwritable("a new log cannot be made", &error);
     let id = layout::new_log_id(micros, &files::random().map_err(failed)?);
     let (line, hash) = first_line(&id)?;

@@ -227,12 +227,13 @@ fn walk_log(source: &Source, report: &mut Verification, visit: &mut dyn FnMut(&E
             if let Some(fault) = if first { begins(raw, source.id.as_deref()) } else { None } {
                 report.note(log, position, place, fault);
             }
-            if let (Some(line), Known::Head(head)) = (&line, &source.head) {
-                if line.seq == head.seq && confirmed != Some(true) {
-                    confirmed = Some(chain.prev == head.hash);
-                    if confirmed == Some(false) {
-                        report.note(log, position, place, Fault::HeadDiffers);
-                    }
+            if let (Some(line), Known::Head(head)) = (&line, &source.head)
+                && line.seq == head.seq
+                && confirmed != Some(true)
+            {
+                confirmed = Some(chain.prev == head.hash);
+                if confirmed == Some(false) {
+                    report.note(log, position, place, Fault::HeadDiffers);
                 }
             }
             before = place;

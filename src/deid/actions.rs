@@ -19,7 +19,7 @@ use super::structured::{Verdict, judge, scheme_of};
 use super::table::{Choice, Relief};
 use super::value::{self, ElementValue, conform, is_empty, is_text, is_valid, text_value, texts};
 use super::{Report, dates, private, uids, vocabulary};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, Stage};
 
 /// Depth of sequences that the walk follows. The scan of the input has a limit of its own; this one also covers what UN hides.
 const MAX_DEPTH: usize = 64;
@@ -343,7 +343,8 @@ impl<'a> Worker<'a> {
     /// Whether the table treats a text as identity: it has a row, and neither descriptors nor devices are what the row is about.
     fn is_identity(&self, tag: Tag) -> bool {
         let row = self.study.rules.tables.row(tag);
-        tag.group() % 2 == 0 && row.is_some_and(|row| row.relief(Choice::Descriptors).is_none() && row.relief(Choice::Device).is_none())
+        tag.group().is_multiple_of(2)
+            && row.is_some_and(|row| row.relief(Choice::Descriptors).is_none() && row.relief(Choice::Device).is_none())
     }
 }
 
@@ -361,7 +362,7 @@ fn nested<'a>(place: &Place<'a>, bare: bool) -> Place<'a> {
 }
 
 fn too_deep() -> Error {
-    Error::new(Kind::DicomHostile, format!("sequences nested deeper than {MAX_DEPTH}")).at(crate::Stage::Deidentification)
+    Error::new(Kind::DicomHostile, format!("sequences nested deeper than {MAX_DEPTH}")).at(Stage::Deidentification)
 }
 
 fn empty(vr: VR) -> ElementValue {

@@ -12,7 +12,7 @@ use dicom_object::{FileMetaTable, InMemDicomObject, meta::FileMetaTableBuilder};
 
 use super::rules::Rules;
 use super::table::{Choice, MethodCode};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, Stage};
 
 /// Implementation Class UID of this library (PS3.7 D.3.3.2): one UUID, drawn once.
 pub(crate) const IMPLEMENTATION_CLASS_UID: &str = "2.25.263483661621705798745901097582723846215";
@@ -71,7 +71,7 @@ pub(crate) fn file_meta(sop_class: &str, sop_instance: &str) -> Result<FileMetaT
         .implementation_class_uid(IMPLEMENTATION_CLASS_UID)
         .implementation_version_name(IMPLEMENTATION_VERSION_NAME)
         .build()
-        .map_err(|_| Error::new(Kind::Internal, "file meta information could not be built").at(crate::Stage::Deidentification))
+        .map_err(|_| Error::new(Kind::Internal, "file meta information could not be built").at(Stage::Deidentification))
 }
 
 #[cfg(test)]

@@ -27,7 +27,6 @@ mod pseudonym;
 mod quarantine;
 mod residual;
 mod rules;
-#[cfg(test)]
 mod statement;
 mod structured;
 mod table;
@@ -56,6 +55,7 @@ use dates::Shift;
 use pseudonym::Patient;
 use residual::{Harvest, Searcher};
 use rules::{Choices, Place, Rules, Scheme};
+pub use statement::conformance_statement;
 use table::{Choice, tables};
 
 /// How a study is de-identified. The pipeline fills it from `deid.*`. The default is the Basic Profile alone.
@@ -294,11 +294,10 @@ fn release_instance(study: &Study<'_>, instance: Instance, class: &str) -> Resul
     let mut dataset = worker.instance(dataset, place)?;
     // What named the file, its sender and its software in group 0002 is gone with the old file meta information.
     let (mut report, mut harvest) = (worker.report, worker.harvest);
-    for title in [&meta.source_application_entity_title, &meta.sending_application_entity_title, &meta.receiving_application_entity_title] {
-        if let Some(title) = title {
-            harvest.lost(Tag(0x0002, 0x0016), VR::AE, std::slice::from_ref(title), false);
-            report.removed += 1;
-        }
+    let titles = [&meta.source_application_entity_title, &meta.sending_application_entity_title, &meta.receiving_application_entity_title];
+    for title in titles.into_iter().flatten() {
+        harvest.lost(Tag(0x0002, 0x0016), VR::AE, std::slice::from_ref(title), false);
+        report.removed += 1;
     }
     let old = meta.media_storage_sop_instance_uid.trim_end_matches([' ', '\0']);
     let kept = study.rules.choices.has(Choice::Uids);

@@ -38,10 +38,8 @@ pub(crate) const BURNED_IN_MODALITIES: &[&str] = &["US", "SC", "XC", "ES"];
 /// The SOP class of an instance that may be de-identified.
 pub(crate) fn admit(number: usize, instance: &Instance, burned_in: BurnedIn) -> Result<String> {
     let class = sop_class(number, instance)?;
-    if burned_in == BurnedIn::Quarantine {
-        if let Some(sign) = sign_of_burned_in_text(&class, &instance.dataset) {
-            return Err(Error::new(Kind::BurnedInText, format!("instance {number}: {sign}")));
-        }
+    if let (BurnedIn::Quarantine, Some(sign)) = (burned_in, sign_of_burned_in_text(&class, &instance.dataset)) {
+        return Err(Error::new(Kind::BurnedInText, format!("instance {number}: {sign}")));
     }
     Ok(class)
 }

@@ -29,22 +29,21 @@ use zeroize::Zeroize;
 
 use super::rules::TECHNICAL_TEXTS;
 use super::{dates, uids, value, vocabulary};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, Stage};
 
 /// Gives a dummy to technical texts (see `rules`) that hold an identifier, at every depth; says how many.
 ///
 /// Other kept values are not touched here: an identifier in a coded value or a number is a mistake that somebody should look at.
 pub(crate) fn scrub(item: &mut InMemDicomObject, searcher: &Searcher) -> u64 {
     let tags: Vec<Tag> = item.tags().collect();
+    let holds_identifier = |primitive: &PrimitiveValue| value::texts(primitive).iter().any(|text| searcher.finds(text));
     let mut count = 0;
     for tag in tags {
         item.update_value(tag, |value| match value {
             Value::Sequence(sequence) => count += sequence.items_mut().iter_mut().map(|item| scrub(item, searcher)).sum::<u64>(),
-            Value::Primitive(primitive) if TECHNICAL_TEXTS.contains(&(tag.0, tag.1)) => {
-                if value::texts(primitive).iter().any(|text| searcher.finds(text)) {
-                    *primitive = PrimitiveValue::from(value::DUMMY_TEXT);
-                    count += 1;
-                }
+            Value::Primitive(primitive) if TECHNICAL_TEXTS.contains(&(tag.0, tag.1)) && holds_identifier(primitive) => {
+                *primitive = PrimitiveValue::from(value::DUMMY_TEXT);
+                count += 1;
             }
             _ => {}
         });
@@ -133,21 +132,22 @@ impl Harvest {
             // Whatever stands in a date field without being a date was put there by somebody.
             return self.add(Sort::Identifier, tag, text);
         }
-        let plain: String = text.chars().filter(char::is_ascii_digit).collect();
-        if let (Some(year), Some(month), Some(day)) = (plain.get(..4), plain.get(4..6), plain.get(6..8)) {
-            if ("1850".."2100").contains(&year) {
-                for form in [
-                    format!("{year}{month}{day}"),
-                    format!("{year}-{month}-{day}"),
-                    format!("{year}.{month}.{day}"),
-                    format!("{year}/{month}/{day}"),
-                    format!("{day}.{month}.{year}"),
-                    format!("{day}/{month}/{year}"),
-                    format!("{month}/{day}/{year}"),
-                ] {
-                    self.add(Sort::Date, tag, &form);
-                }
-            }
+        let local = text.split(['+', '-']).next().unwrap_or_default();
+        let plain: String = local.chars().filter(char::is_ascii_digit).collect();
+        let (Some(year), Some(month), Some(day)) = (plain.get(..4), plain.get(4..6), plain.get(6..8)) else { return };
+        if !("1850".."2100").contains(&year) {
+            return;
+        }
+        for form in [
+            format!("{year}{month}{day}"),
+            format!("{year}-{month}-{day}"),
+            format!("{year}.{month}.{day}"),
+            format!("{year}/{month}/{day}"),
+            format!("{day}.{month}.{year}"),
+            format!("{day}/{month}/{year}"),
+            format!("{month}/{day}/{year}"),
+        ] {
+            self.add(Sort::Date, tag, &form);
         }
     }
 
@@ -225,8 +225,8 @@ impl Searcher {
         }
         let automaton = AhoCorasick::builder().ascii_case_insensitive(true).match_kind(MatchKind::Standard).build(&bytes);
         bytes.iter_mut().for_each(Zeroize::zeroize);
-        let automaton = automaton
-            .map_err(|_| Error::new(Kind::LimitExceeded, "too many identifiers to search for").at(crate::Stage::Deidentification))?;
+        let automaton =
+            automaton.map_err(|_| Error::new(Kind::LimitExceeded, "too many identifiers to search for").at(Stage::Deidentification))?;
         Ok(Searcher { automaton: Some(automaton), patterns })
     }
 

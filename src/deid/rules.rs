@@ -14,6 +14,7 @@ use dicom_core::{Tag, VR};
 use dicom_dictionary_std::StandardDataDictionary;
 
 use super::table::{Choice, Code, Iod, Relief, Row, Tables, Type};
+use super::value::is_text;
 
 /// What is done to an element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +125,7 @@ impl Rules {
     /// The VR that an element ought to have: the dictionary's, or the table's for tags newer than the dictionary, or the one found.
     pub(crate) fn vr(&self, tag: Tag, found: VR) -> VR {
         match StandardDataDictionary.by_tag(tag).map(|entry| entry.vr()) {
-            Some(VirtualVr::Exact(vr)) if tag.group() % 2 == 0 => vr,
+            Some(VirtualVr::Exact(vr)) if tag.group().is_multiple_of(2) => vr,
             Some(_) => found,
             None => self.tables.row(tag).and_then(|row| row.vr).unwrap_or(found),
         }
@@ -176,7 +177,7 @@ impl Rules {
         let Some(entry) = StandardDataDictionary.by_tag(tag) else { return Decision::remove(Reason::Unknown) };
         let keep = |reason| Decision::new(Action::Keep, Action::Remove, reason);
         if matches!(entry.vr(), VirtualVr::Px) || matches!(tag, Tag(0x7FE0, 0x0001 | 0x0002 | 0x0008 | 0x0009)) {
-            return if place.top { keep(Reason::HarmlessVr) } else { Decision::remove(Reason::Text) };
+            return if place.top && !is_text(vr) { keep(Reason::HarmlessVr) } else { Decision::remove(Reason::Text) };
         }
         if is_code_text(tag) {
             return match place.scheme {
@@ -196,9 +197,12 @@ impl Rules {
             }
             VR::DA | VR::DT | VR::TM if self.choices.has(Choice::FullDates) => keep(Reason::DateOrUid),
             VR::DA | VR::DT | VR::TM => Decision::remove(Reason::DateOrUid),
-            _ if TECHNICAL_TEXTS.contains(&(tag.0, tag.1)) || LOOKUP_TABLES.contains(&(tag.0, tag.1)) => keep(Reason::TechnicalText),
-            _ if VOCABULARY_TEXTS.contains(&(tag.0, tag.1)) => Decision::new(Action::Clean, Action::Remove, Reason::TechnicalText),
-            _ => Decision::remove(Reason::Text),
+            _ if TECHNICAL_TEXTS.contains(&(tag.0, tag.1)) => keep(Reason::TechnicalText),
+            _ if LOOKUP_TABLES.contains(&(tag.0, tag.1)) && !is_text(vr) => keep(Reason::HarmlessVr),
+            _ => match VOCABULARY_TEXTS.iter().find(|(listed, _)| *listed == (tag.0, tag.1)) {
+                Some((_, otherwise)) => Decision::new(Action::Clean, *otherwise, Reason::TechnicalText),
+                None => Decision::remove(Reason::Text),
+            },
         }
     }
 }
@@ -210,14 +214,14 @@ pub(crate) fn resolve(code: Code, kind: Option<Type>) -> Action {
         (Code::Z, _) => Action::Empty,
         (Code::X, _) => Action::Remove,
         (Code::U, _) => Action::Remap,
-        (Code::ZD, Some(Type::Two | Type::Three)) => Action::Empty,
-        (Code::ZD, _) => Action::Dummy,
-        (Code::XZ | Code::XD | Code::XZD | Code::XZU, Some(Type::Three)) => Action::Remove,
-        (Code::XZ | Code::XD | Code::XZD | Code::XZU, Some(Type::Two)) => Action::Empty,
-        (Code::XZ, Some(Type::One)) | (Code::XD | Code::XZD, _) => Action::Dummy,
-        (Code::XZ, None) => Action::Empty,
+        (Code::Zd, Some(Type::Two | Type::Three)) => Action::Empty,
+        (Code::Zd, _) => Action::Dummy,
+        (Code::Xz | Code::Xd | Code::Xzd | Code::Xzu, Some(Type::Three)) => Action::Remove,
+        (Code::Xz | Code::Xd | Code::Xzd | Code::Xzu, Some(Type::Two)) => Action::Empty,
+        (Code::Xz, Some(Type::One)) | (Code::Xd | Code::Xzd, _) => Action::Dummy,
+        (Code::Xz, None) => Action::Empty,
         // U*: the sequence stays and its UIDs are remapped, as everything inside it is judged anyway.
-        (Code::XZU, _) => Action::Remap,
+        (Code::Xzu, _) => Action::Remap,
     }
 }
 
@@ -328,10 +332,14 @@ pub(crate) const TECHNICAL_TEXTS: &[(u16, u16)] = &[
     (0x0066, 0x0036), // Algorithm Name
 ];
 
-/// Texts that people write and that are still worth having: their words are held against the vocabulary.
-pub(crate) const VOCABULARY_TEXTS: &[(u16, u16)] = &[
-    (0x0018, 0x9423), // Acquisition Protocol Name
-    (0x0062, 0x0005), // Segment Label
+/// Texts that people write and that are still worth having: their words are held against the vocabulary. Where no word may stay, the
+/// Type that the attribute has in the macro it belongs to decides.
+pub(crate) const VOCABULARY_TEXTS: &[((u16, u16), Action)] = &[
+    ((0x0018, 0x9080), Action::Dummy),  // Metabolite Map Description, PS3.3 C.8.13.5.12: Type 1C
+    ((0x0018, 0x9423), Action::Remove), // Acquisition Protocol Name, C.8.15.3.2: Type 3
+    ((0x0062, 0x0005), Action::Dummy),  // Segment Label, C.8.20.4: Type 1
+    ((0x0062, 0x0006), Action::Remove), // Segment Description, C.8.20.4: Type 3
+    ((0x0070, 0x0081), Action::Empty),  // Content Description, Table 10-12: Type 2
 ];
 
 /// Binary tables that turn stored values into colours and units.
@@ -413,11 +421,11 @@ mod tests {
     fn compound_codes_follow_the_type() {
         use Action::{Dummy, Empty, Remap, Remove};
         for (code, actions) in [
-            (Code::ZD, [Dummy, Empty, Empty, Dummy]),
-            (Code::XZ, [Dummy, Empty, Remove, Empty]),
-            (Code::XD, [Dummy, Empty, Remove, Dummy]),
-            (Code::XZD, [Dummy, Empty, Remove, Dummy]),
-            (Code::XZU, [Remap, Empty, Remove, Remap]),
+            (Code::Zd, [Dummy, Empty, Empty, Dummy]),
+            (Code::Xz, [Dummy, Empty, Remove, Empty]),
+            (Code::Xd, [Dummy, Empty, Remove, Dummy]),
+            (Code::Xzd, [Dummy, Empty, Remove, Dummy]),
+            (Code::Xzu, [Remap, Empty, Remove, Remap]),
             (Code::X, [Remove; 4]),
             (Code::D, [Dummy; 4]),
         ] {
@@ -426,10 +434,23 @@ mod tests {
         }
     }
 
+    /// The dictionary leaves the VR of these open, so the one in the file is all there is.
+    #[test]
+    fn text_under_the_tag_of_pixels_or_tables_goes() {
+        let basic = rules(&[]);
+        for tag in [Tag(0x7FE0, 0x0010), Tag(0x0028, 0x3006), Tag(0x0028, 0x3002), Tag(0x0028, 0x0106)] {
+            for (vr, action) in [(VR::LO, Action::Remove), (VR::OW, Action::Keep)] {
+                let vr = if vr == VR::OW && tag.element() != 0x0010 && tag.element() != 0x3006 { VR::US } else { vr };
+                assert_eq!(basic.decide(tag, basic.vr(tag, vr), &place(true)).action, action, "{tag} {vr:?}");
+            }
+        }
+    }
+
     #[test]
     fn no_listed_text_has_a_row_in_the_table() {
         let tables = tables().unwrap();
-        for (group, element) in TECHNICAL_TEXTS.iter().chain(VOCABULARY_TEXTS).chain(LOOKUP_TABLES) {
+        let vocabulary = VOCABULARY_TEXTS.iter().map(|(tag, _)| tag);
+        for (group, element) in TECHNICAL_TEXTS.iter().chain(vocabulary).chain(LOOKUP_TABLES) {
             let tag = Tag(*group, *element);
             assert!(tables.row(tag).is_none(), "{tag}");
             assert!(StandardDataDictionary.by_tag(tag).is_some(), "{tag}");

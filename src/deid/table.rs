@@ -75,15 +75,15 @@ pub(crate) enum Code {
     /// New UID.
     U,
     /// Z unless the Type demands D.
-    ZD,
+    Zd,
     /// X unless the Type demands Z.
-    XZ,
+    Xz,
     /// X unless the Type demands D.
-    XD,
+    Xd,
     /// X unless the Type demands Z or D.
-    XZD,
+    Xzd,
     /// X unless the Type demands Z, or the sequence with new UIDs inside.
-    XZU,
+    Xzu,
 }
 
 impl Code {
@@ -93,11 +93,11 @@ impl Code {
             "Z" => Code::Z,
             "X" => Code::X,
             "U" => Code::U,
-            "Z/D" => Code::ZD,
-            "X/Z" => Code::XZ,
-            "X/D" => Code::XD,
-            "X/Z/D" => Code::XZD,
-            "X/Z/U*" => Code::XZU,
+            "Z/D" => Code::Zd,
+            "X/Z" => Code::Xz,
+            "X/D" => Code::Xd,
+            "X/Z/D" => Code::Xzd,
+            "X/Z/U*" => Code::Xzu,
             _ => return None,
         })
     }
@@ -163,6 +163,9 @@ pub(crate) struct MethodCode {
     pub(crate) meaning: String,
 }
 
+/// Creators and VRs by group and low byte of the element.
+type SafePrivate = HashMap<(u16, u8), Vec<(String, Option<VR>)>>;
+
 /// All tables.
 pub(crate) struct Tables {
     /// Edition of the standard, e.g. `2026d`.
@@ -173,7 +176,7 @@ pub(crate) struct Tables {
     overlay_data: usize,
     overlay_comments: usize,
     pub(crate) codes: Vec<MethodCode>,
-    safe_private: HashMap<(u16, u8), Vec<(String, Option<VR>)>>,
+    safe_private: SafePrivate,
     concepts: HashMap<(String, String), Concept>,
     iods: Vec<Iod>,
     sop_classes: HashMap<String, usize>,
@@ -183,9 +186,9 @@ impl Tables {
     /// The row of Table E.1-1 that covers a tag; repeating groups 50xx and 60xx have three rows between them.
     pub(crate) fn row(&self, tag: Tag) -> Option<&Row> {
         let index = match (tag.group(), tag.element()) {
-            (0x5000..=0x50FF, _) if tag.group() % 2 == 0 => self.curves,
-            (0x6000..=0x60FF, 0x3000) if tag.group() % 2 == 0 => self.overlay_data,
-            (0x6000..=0x60FF, 0x4000) if tag.group() % 2 == 0 => self.overlay_comments,
+            (0x5000..=0x50FF, _) if tag.group().is_multiple_of(2) => self.curves,
+            (0x6000..=0x60FF, 0x3000) if tag.group().is_multiple_of(2) => self.overlay_data,
+            (0x6000..=0x60FF, 0x4000) if tag.group().is_multiple_of(2) => self.overlay_comments,
             _ => *self.by_tag.get(&tag)?,
         };
         self.rows.get(index)
@@ -233,12 +236,14 @@ pub(crate) fn tag_of(id: &str) -> Option<Tag> {
 struct Provenance {
     edition: String,
 }
+/// Id, keyword, name, VR, Basic Profile code, letters by option.
+type AttributeRow = (String, String, String, String, String, BTreeMap<String, String>);
 #[derive(Deserialize)]
 struct AttributeFile {
     provenance: Provenance,
     options: Vec<String>,
     cid_7050: Vec<(String, String, String)>,
-    rows: Vec<(String, String, String, String, String, BTreeMap<String, String>)>,
+    rows: Vec<AttributeRow>,
 }
 #[derive(Deserialize)]
 struct PrivateFile {
@@ -287,9 +292,9 @@ fn relief(letter: &str) -> Option<Relief> {
     }
 }
 
-fn parse_private() -> Option<HashMap<(u16, u8), Vec<(String, Option<VR>)>>> {
+fn parse_private() -> Option<SafePrivate> {
     let file: PrivateFile = serde_json::from_str(include_str!("tables/e3-10-1.json")).ok()?;
-    let mut safe: HashMap<(u16, u8), Vec<(String, Option<VR>)>> = HashMap::new();
+    let mut safe = SafePrivate::new();
     for (tag, creator, vr) in file.rows {
         // "(7053,xx09)"
         let group = u16::from_str_radix(tag.get(1..5)?, 16).ok()?;
@@ -362,7 +367,7 @@ mod tests {
     fn the_parsed_table_has_the_reference_counts() {
         let tables = tables().unwrap();
         let basic = |code| tables.rows.iter().filter(|row| row.basic == code).count();
-        let counts = [Code::X, Code::D, Code::U, Code::Z, Code::XD, Code::XZ, Code::XZD, Code::ZD, Code::XZU].map(basic);
+        let counts = [Code::X, Code::D, Code::U, Code::Z, Code::Xd, Code::Xz, Code::Xzd, Code::Zd, Code::Xzu].map(basic);
         assert_eq!(counts, [417, 93, 55, 42, 23, 11, 8, 6, 2]);
         let option = |choice, relief| tables.rows.iter().filter(|row| row.relief(choice) == Some(relief)).count();
         for (choice, kept, cleaned) in [

@@ -190,7 +190,11 @@ impl StudyResult {
             event: "study.prediction_added",
             outcome: audit::Outcome::Success,
             object: Some(self.findings.study_id.clone()),
-            detail: vec![("model", audit::Value::Text(model.to_owned())), ("probability_ppm", audit::Value::Integer(ppm(value)))],
+            detail: vec![
+                ("model", audit::Value::Text(words(model))),
+                ("label", audit::Value::Text(words(label))),
+                ("value_ppm", audit::Value::Integer(ppm(value))),
+            ],
         })?;
         self.added.lock().unwrap_or_else(PoisonError::into_inner).push((model.to_owned(), label.to_owned(), value));
         Ok(())
@@ -258,6 +262,11 @@ fn classify(probability: f64, threshold: f64, band: f64) -> &'static str {
 pub(super) fn ppm(value: f64) -> i64 {
     // `as` saturates, which is what a value far outside the range of probabilities deserves.
     (value * 1e6).round() as i64
+}
+
+/// A name in the form the audit log takes: printable ASCII, no path separators, everything else an underscore.
+pub(super) fn words(text: &str) -> String {
+    text.chars().map(|c| if matches!(c, ' '..='~') && c != '/' && c != '\\' { c } else { '_' }).collect()
 }
 
 fn identity(model: &ModelIdentity) -> Value {

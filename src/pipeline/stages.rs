@@ -20,7 +20,7 @@ use crate::package::{self, PackageFacts};
 use crate::pipeline::models::Task;
 use crate::pipeline::outputs::Staging;
 use crate::pipeline::request::{DownloadMode, Operation, Request};
-use crate::pipeline::result::{Findings, StudyResult, ppm, verdict_name};
+use crate::pipeline::result::{Findings, StudyResult, ppm, verdict_name, words};
 use crate::pipeline::settings::StudySettings;
 use crate::pipeline::workspace::SpoolLease;
 use crate::pipeline::{Inner, now, project_key};
@@ -331,10 +331,11 @@ fn names(operations: &[Operation]) -> Vec<&'static str> {
 
 fn model_detail(model: &crate::inference::ModelIdentity) -> Vec<(&'static str, Value)> {
     vec![
-        ("model", Value::Text(model.name.clone())),
+        ("model", Value::Text(words(&model.name))),
+        ("model_version", Value::Text(words(&model.version))),
         ("model_sha256", Value::Text(model.sha256.clone())),
         ("device", Value::Text(model.device.clone())),
-        ("runtime", Value::Text(model.runtime.clone())),
+        ("runtime", Value::Text(words(&model.runtime))),
     ]
 }
 

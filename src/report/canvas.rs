@@ -20,10 +20,10 @@ impl Canvas {
     }
 
     pub(super) fn set(&mut self, x: usize, y: usize, colour: Colour) {
-        if x < self.width {
-            if let Some(pixel) = self.pixels.get_mut(y * self.width + x) {
-                *pixel = colour;
-            }
+        if x < self.width
+            && let Some(pixel) = self.pixels.get_mut(y * self.width + x)
+        {
+            *pixel = colour;
         }
     }
 

@@ -23,7 +23,7 @@ const GUTTER: usize = 34;
 const LINE: usize = 30;
 
 /// Smallest width, so that the lines of text have room.
-const LEAST_WIDTH: usize = 720;
+const LEAST_WIDTH: usize = 800;
 
 const BACKGROUND: Colour = [16, 19, 24];
 const FRAME: Colour = [44, 52, 64];
@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn the_window_runs_from_the_1st_to_the_99th_percentile() {
-        let voxels: Vec<f32> = (0..=1000).map(|n| ((n * 7) % 1001) as f32).collect();
+        let voxels: Vec<f32> = (0..=1000).map(|n| ((n * 8) % 1001) as f32).collect();
         assert_eq!(window(&voxels), (10.0, 990.0));
         assert_eq!(window(&[f32::NAN, 3.0, f32::INFINITY]), (3.0, 3.0));
         assert_eq!(window(&[f32::NAN]), (0.0, 1.0));

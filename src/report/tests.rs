@@ -18,7 +18,7 @@ fn geometry(dims: [usize; 3], affine_lps: [[f64; 4]; 4]) -> Geometry {
 fn volume(geometry: &Geometry, voxel: impl Fn([usize; 3]) -> f32) -> Volume {
     let [columns, rows, slices] = geometry.dims;
     let voxels = (0..columns * rows * slices).map(|n| voxel([n % columns, n / columns % rows, n / columns / rows])).collect();
-    Volume { voxels: Arc::new(voxels), geometry: geometry.clone(), modality: "MR".into() }
+    Volume::from_parts(voxels, geometry.clone(), "MR").unwrap()
 }
 
 fn mask(geometry: &Geometry, label: impl Fn([usize; 3]) -> u8) -> Segmentation {

@@ -105,8 +105,8 @@ fn what_analysis_needs_is_still_there() {
     assert_eq!(texts_at(dataset, (0x0008, 0x0016)).unwrap(), [MR]);
     let report = released.report();
     assert!(report.deidentified && report.codes == ["113100"]);
-    assert_eq!(texts_at(dataset, (0x0010, 0x0020)).unwrap(), [report.pseudonym.clone()]);
-    assert_eq!(texts_at(dataset, (0x0010, 0x0010)).unwrap(), [report.pseudonym.clone()]);
+    assert_eq!(texts_at(dataset, (0x0010, 0x0020)).unwrap(), std::slice::from_ref(&report.pseudonym));
+    assert_eq!(texts_at(dataset, (0x0010, 0x0010)).unwrap(), std::slice::from_ref(&report.pseudonym));
     assert_eq!(
         released.instances[0].meta.media_storage_sop_instance_uid.trim_end_matches('\0'),
         texts_at(dataset, (0x0008, 0x0018)).unwrap()[0]

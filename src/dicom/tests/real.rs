@@ -26,17 +26,21 @@ fn data() -> Option<PathBuf> {
 
 fn expected() -> Json {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/dicom_expected.json");
-    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+    serde_json::from_slice(&read(&path)).expect("the expected values are JSON")
+}
+
+fn read(path: &Path) -> Vec<u8> {
+    fs::read(path).expect("a file that can be read")
 }
 
 /// Every file of a folder, or the one file, in name order.
 fn files(path: &Path) -> Vec<Vec<u8>> {
     if path.is_file() {
-        return vec![fs::read(path).unwrap()];
+        return vec![read(path)];
     }
-    let mut paths: Vec<PathBuf> = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut paths: Vec<PathBuf> = fs::read_dir(path).expect("a folder").map(|entry| entry.expect("an entry").path()).collect();
     paths.sort();
-    paths.iter().map(|path| fs::read(path).unwrap()).collect()
+    paths.iter().map(|path| read(path)).collect()
 }
 
 fn digest(voxels: &[f32]) -> String {
@@ -50,13 +54,14 @@ fn digest(voxels: &[f32]) -> String {
 fn numbers(json: &Json) -> Vec<f64> {
     match json {
         Json::Array(values) => values.iter().flat_map(numbers).collect(),
-        value => vec![value.as_f64().unwrap()],
+        value => vec![value.as_f64().expect("a number")],
     }
 }
 
 fn check(study: &IdentifiedStudy, expected: &Json) {
-    let path = expected["path"].as_str().unwrap();
-    assert_eq!(study.modality, expected["modality"].as_str().unwrap(), "{path}");
+    let word = |key: &str| expected[key].as_str().expect("a text");
+    let path = word("path");
+    assert_eq!(study.modality, word("modality"), "{path}");
     assert_eq!(study.geometry.dims.map(|dim| dim as f64).to_vec(), numbers(&expected["dims"]), "{path}");
     let close = |found: &[f64], expected: &Json| {
         let expected = numbers(expected);
@@ -67,7 +72,7 @@ fn check(study: &IdentifiedStudy, expected: &Json) {
     };
     close(&study.geometry.spacing_mm, &expected["spacing_mm"]);
     close(study.geometry.affine_lps.as_flattened(), &expected["affine_lps"]);
-    assert_eq!(digest(&study.voxels), expected["sha256"].as_str().unwrap(), "{path}");
+    assert_eq!(digest(&study.voxels), word("sha256"), "{path}");
 }
 
 #[test]

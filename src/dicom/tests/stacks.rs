@@ -105,7 +105,7 @@ fn a_stack_without_a_place_is_refused() {
 }
 
 fn replace(mut file: Vec<u8>, from: &[u8], to: &[u8]) -> Vec<u8> {
-    let at = file.windows(from.len()).position(|window| window == from).unwrap();
+    let at = file.windows(from.len()).position(|window| window == from).expect("the text is in the file");
     file[at..at + to.len()].copy_from_slice(to);
     file
 }
@@ -190,14 +190,8 @@ fn in_series(z: f64, uid: &str, number: &str, description: &str) -> Vec<u8> {
 }
 
 fn chosen(study: &crate::dicom::IdentifiedStudy) -> String {
-    study.instances[0]
-        .dataset
-        .get(dicom_dictionary_std::tags::SERIES_INSTANCE_UID)
-        .unwrap()
-        .to_str()
-        .unwrap()
-        .trim_end_matches('\0')
-        .to_owned()
+    let uid = dicom_dictionary_std::tags::SERIES_INSTANCE_UID;
+    crate::dicom::attributes::text(&study.instances[0].dataset, uid).expect("a series instance uid")
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::error::Kind;
 use dicom_dictionary_std::tags;
 
 fn voxels(elements: &[Element]) -> Vec<f32> {
-    load([explicit(elements)]).unwrap().voxels.to_vec()
+    load([explicit(elements)]).expect("a sound file").voxels.to_vec()
 }
 
 fn bits(allocated: u16, stored: u16, high: u16, signed: bool, value: Value) -> Vec<Element> {
