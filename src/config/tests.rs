@@ -1,4 +1,4 @@
-//! Tests of keys, values, sources and their precedence.
+//! The configuration put together: places, precedence, hints, secrets.
 
 use super::*;
 use std::os::unix::ffi::OsStringExt;

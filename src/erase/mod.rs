@@ -298,6 +298,7 @@ impl<'a> Job<'a> {
 
     /// Overwrites, renames and removes one file.
     fn erase_file(&mut self, folder: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
+        self.control.check()?;
         let file = open_file(folder, name).map_err(failed)?;
         let about = rustix::fs::fstat(&file).map_err(failed)?;
         if FileType::from_raw_mode(about.st_mode) != FileType::RegularFile {
@@ -323,6 +324,7 @@ impl<'a> Job<'a> {
 
     /// Removes an emptied folder, under another name.
     fn remove_folder(&mut self, folder: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
+        self.control.check()?;
         let other = random_name()?;
         let renamed = rename_new(folder, name, &other).is_ok();
         let last_name = if renamed { OsStr::new(&other) } else { name };
