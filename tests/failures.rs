@@ -153,7 +153,8 @@ fn no_dicom_in_the_package() {
 fn a_missing_slice_and_a_doubled_one() {
     let site = sealed();
     std::fs::remove_dir_all(site.path("store/one")).unwrap();
-    let missing = files(&site.path("study")).remove(3);
+    // The third name is the sixth slice: one from the middle, because a stack that merely ends early cannot be told from a short one.
+    let missing = files(&site.path("study")).remove(2);
     std::fs::rename(&missing, site.path("kept-aside")).unwrap();
     site.seal(&site.path("study"), "one");
     fails(&site, &[], Kind::SliceMissing);
@@ -209,13 +210,14 @@ fn a_refused_connection_uses_the_guides_words() {
         site.config.set(key, value).unwrap();
     }
     site.config.set("transfer.retries", "0").unwrap();
+    let credentials = site.path("credentials");
+    std::fs::write(&credentials, "[default]\naws_access_key_id = key\naws_secret_access_key = secret\n").unwrap();
+    site.config.set("cloud.credentials_path", credentials.to_str().unwrap()).unwrap();
     let mut request = Request::new(Some("one"));
     request.set("operations", "load").unwrap();
     let error = site.pipeline().process_study(&request).err().unwrap();
-    assert!(matches!(error.kind(), Kind::ConnectionRefused | Kind::CredentialsMissing), "{error}");
-    if error.kind() == Kind::ConnectionRefused {
-        assert!(error.to_string().starts_with("Connection refused") && error.to_string().contains("127.0.0.1:9"), "{error}");
-    }
+    assert_eq!(error.kind(), Kind::ConnectionRefused, "{error}");
+    assert!(error.to_string().starts_with("Connection refused") && error.to_string().contains("127.0.0.1:9"), "{error}");
 }
 
 #[test]

@@ -11,6 +11,8 @@ use crate::{deid, dicom, imaging, inference, package, transfer};
 /// Everything one study's run depends on, read once at its start.
 pub(super) struct StudySettings {
     pub(super) package_limits: package::Limits,
+    /// Largest ordinary object, bytes.
+    pub(super) object_bytes: u64,
     pub(super) dicom_limits: dicom::Limits,
     pub(super) selection: dicom::Selection,
     pub(super) trusted_senders: Vec<String>,
@@ -36,6 +38,7 @@ impl StudySettings {
         config.check()?;
         Ok(StudySettings {
             package_limits: package_limits(&config)?,
+            object_bytes: whole(&config, "limits.object_bytes", 4 << 30)?,
             dicom_limits: dicom_limits(&config)?,
             selection: dicom::Selection { series_uid: request.series_uid.clone(), series_description: request.series_description.clone() },
             trusted_senders: config.list("trusted_senders")?,
@@ -111,26 +114,13 @@ fn dicom_limits(config: &Config) -> Result<dicom::Limits> {
 }
 
 fn deid_options(config: &Config) -> Result<deid::Options> {
-    let invalid = |detail, hint| Err(Error::new(Kind::ConfigInvalidValue, detail).with_hint(hint));
     let profile = config.text("deid.profile").unwrap_or_default();
     if !profile.is_empty() && profile != "basic" {
-        return invalid("deid.profile has an unknown value", "valid profiles: basic; deid.options adds to it");
+        return Err(Error::new(Kind::ConfigInvalidValue, "deid.profile").with_hint("valid profiles: basic; deid.options adds to it"));
     }
-    let shift = config.text("deid.date_shift").unwrap_or_default();
-    let date_shift = match shift.trim() {
-        "" | "patient" => deid::DateShift::Patient,
-        weeks => match weeks.strip_suffix("weeks").unwrap_or(weeks).trim().parse::<u16>() {
-            Ok(weeks) if weeks > 0 => deid::DateShift::Weeks(weeks),
-            _ => return invalid("deid.date_shift has an unknown value", "patient, or a number of weeks such as 104"),
-        },
-    };
-    let burned_in = config.text("deid.burned_in").unwrap_or_default();
-    let burned_in = match burned_in.trim() {
-        "" | "quarantine" => deid::BurnedIn::Quarantine,
-        "allow" => deid::BurnedIn::Accept,
-        "blackout" => return Err(Error::new(Kind::Unsupported, "deid.burned_in = blackout")),
-        _ => return invalid("deid.burned_in has an unknown value", "quarantine, or allow once somebody has looked at the pixels"),
-    };
+    let named = |key, default: &str| config.text(key).filter(|text| !text.is_empty()).unwrap_or_else(|| default.to_owned());
+    let date_shift = deid::DateShift::from_name(named("deid.date_shift", "patient").trim())?;
+    let burned_in = deid::BurnedIn::from_name(named("deid.burned_in", "quarantine").trim())?;
     let options = deid::Options { options: config.list("deid.options")?, date_shift, burned_in };
     options.check()?;
     Ok(options)

@@ -13,7 +13,7 @@ use crate::audit::{self, AuditLog, Value};
 use crate::control::Control;
 use crate::deid::{self, ReleasedStudy};
 use crate::dicom::Loader;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, Stage};
 use crate::imaging::{self, Volume};
 use crate::inference::{Predictor, Segmenter};
 use crate::package::{self, PackageFacts};
@@ -214,6 +214,9 @@ impl Run<'_> {
     /// Ordinary objects: nothing but TLS protects them, so nothing of them is spooled.
     fn fetch_ordinary(&mut self, remote_path: &str, loader: &mut Loader) -> Result<()> {
         let client = self.inner.client()?;
+        if !client.is_encrypted_in_transit() {
+            return Err(Error::new(Kind::TlsFailed, "download_mode standard needs an https endpoint"));
+        }
         let objects = client.list(remote_path, self.control)?;
         if objects.is_empty() {
             return Err(Error::new(Kind::ObjectNotFound, "nothing is stored under remote_path"));
@@ -221,9 +224,12 @@ impl Run<'_> {
         let (mut bytes, mut digest) = (0_u64, Sha256::new());
         for (number, object) in objects.iter().enumerate() {
             self.control.progress("fetch", number as f64 / objects.len() as f64);
+            if object.size > self.settings.object_bytes {
+                return Err(Error::new(Kind::LimitExceeded, "limits.object_bytes").at(Stage::Transfer));
+            }
             bytes = bytes.saturating_add(object.size);
             if bytes > self.settings.package_limits.study_bytes {
-                return Err(Error::new(Kind::LimitExceeded, "limits.study_bytes"));
+                return Err(Error::new(Kind::LimitExceeded, "limits.study_bytes").at(Stage::Transfer));
             }
             let mut whole = Zeroizing::new(Vec::new());
             if object.size > 0 {
