@@ -21,9 +21,10 @@ roots=$(mktemp)
 trap 'rm -f "$roots"' EXIT
 grep -o '\<smp_[a-z0-9_]*(' include/smp.h | tr -d '(' | sort -u | sed 's/^/-Wl,-u,/' > "$roots"
 
+# nodelete: MATLAB's unloadlibrary must not take the code away from worker threads and from what threads do when they end.
 "${CC:-cc}" -shared -o "$out/libsmp.so.$abi" "@$roots" "$archive" \
   -Wl,-soname,"libsmp.so.$abi" -Wl,--version-script=src/capi/exports.map \
-  -Wl,--gc-sections -Wl,--as-needed -Wl,-z,defs,-z,relro,-z,now,-z,noexecstack -s \
+  -Wl,--gc-sections -Wl,--as-needed -Wl,-z,defs,-z,relro,-z,now,-z,noexecstack,-z,nodelete -s \
   -lpthread -ldl -lm
 ln -sfn "libsmp.so.$abi" "$out/libsmp.so"
 echo "$out/libsmp.so ($(stat -c %s "$out/libsmp.so.$abi") bytes)"

@@ -6,10 +6,13 @@
  * behind the other arguments, the same program uses a bucket. Any configuration key can be given that way.
  *
  *   cc -std=c99 -Iinclude examples/process_study/process_study.c -Lbuild/lib -lsmp -Wl,-rpath,build/lib -o process_study */
+#define _POSIX_C_SOURCE 200809L /* mkdir */
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "smp.h"
 
@@ -40,6 +43,16 @@ static int set_path(smp_config *config, const char *key, const char *folder, con
     char *path = below(folder, name);
     int ok = smp_config_set(config, key, path) == SMP_OK || failed(key);
     free(path);
+    return ok;
+}
+
+/* The folder that stands in for the bucket. */
+static int make_store(const char *work)
+{
+    char *store = below(work, "store");
+    int ok = (mkdir(work, 0700) == 0 || errno == EEXIST) && (mkdir(store, 0700) == 0 || errno == EEXIST);
+    if (!ok) perror(store);
+    free(store);
     return ok;
 }
 
@@ -166,6 +179,7 @@ int main(int argc, char **argv)
     }
 
     /* 1. Each side makes its keys once, and keeps the private ones to itself. */
+    if (!make_store(argv[2])) return 1;
     config = configure(argv[2], argv + 5, argc - 5);
     if (config == NULL) return 1;
     hospital = open_keys(argv[2], "hospital-keys");

@@ -19,6 +19,7 @@ dynamic=$(readelf -d "$library")
 grep -q "SONAME.*\[libsmp.so.$abi\]" <<<"$dynamic" || complain "the SONAME is not libsmp.so.$abi"
 ! grep -q TEXTREL <<<"$dynamic" || complain "the code has to be changed when it is loaded (TEXTREL)"
 grep -q BIND_NOW <<<"$dynamic" || complain "functions are bound late"
+grep -q NODELETE <<<"$dynamic" || complain "unloading would take the code away from running threads"
 ! readelf -lW "$library" | grep -q 'GNU_STACK.*E ' || complain "the stack is executable"
 # What every system with the GNU C library has; ONNX Runtime and CUDA are loaded at run time.
 needed=$(sed -n 's/.*NEEDED.*\[\(.*\)\]/\1/p' <<<"$dynamic")

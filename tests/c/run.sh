@@ -17,7 +17,7 @@ else
   echo "SKIPPED: the parts of the C programs that need real DICOM (SMP_TEST_DATA)"
 fi
 # The user's own configuration and keys must not take part, nor be touched.
-export HOME="$work/home"
+export HOME="$work/home" CHECK_OWN_HOME=1
 mkdir "$HOME"
 for name in $(compgen -e SMP_ || true); do unset "$name"; done
 

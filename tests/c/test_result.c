@@ -1,14 +1,16 @@
 /* Result: every getter, on a study whose voxels are known by arithmetic. */
 #include "site.h"
 
-static smp_result *process(const char *folder)
+static smp_result *process(const char *folder, const char *operations)
 {
     smp_config *config = site_config(folder);
     smp_pipeline *pipeline = smp_pipeline_new(config);
     smp_request *request = smp_request_new(NULL);
     smp_result *result;
     int slice;
-    CHECK_STATUS(smp_request_set(request, "operations", "load"), SMP_OK);
+    CHECK_STATUS(smp_request_set(request, "operations", operations), SMP_OK);
+    CHECK_STATUS(smp_pipeline_register_model(pipeline, "segment", "models/bright.onnx"), SMP_OK);
+    CHECK_STATUS(smp_pipeline_register_model(pipeline, "predict", "models/share.onnx"), SMP_OK);
     CHECK_STATUS(smp_request_set(request, "study_id", "RESEARCH-001"), SMP_OK);
     for (slice = 0; slice < STUDY_SLICES; slice++) {
         struct dicom dicom = study_slice((slice + 2) % STUDY_SLICES);
@@ -124,6 +126,53 @@ static void predictions(smp_result *result)
     CHECK(strstr(smp_result_json(result), "my-matlab-model") != NULL);
 }
 
+/* With models whose outputs are arithmetic: models/make.py. */
+static void mask_and_prediction(const char *folder)
+{
+    /* Above 1200.5 lie slices 2 and 3 but for the voxel of 1200: 2 * 48 - 1 of 192, each 0.5 * 0.75 * 2.5 mm3. */
+    const int bright = 2 * STUDY_COLUMNS * STUDY_ROWS - 1;
+    const double share = bright / (double)STUDY_VOXELS;
+    uint8_t mask[STUDY_VOXELS + 1];
+    smp_result *result;
+    int i, wrong = 0;
+    if (check_is_quick()) return;
+    if (getenv("ORT_DYLIB_PATH") == NULL) {
+        printf("SKIPPED: mask and prediction, because ORT_DYLIB_PATH does not name ONNX Runtime\n");
+        return;
+    }
+    result = process(folder, "load,segment,predict");
+    if (result == NULL) return;
+    CHECK_TEXT(smp_result_operations(result), "load,anonymize,segment,predict");
+    CHECK_COUNT(smp_result_label_count(result), 1);
+    CHECK_TEXT(smp_result_label_name(result, 0), "bright");
+    CHECK_COUNT(smp_result_label_value(result, 0), 3);
+    CHECK(fabs(smp_result_label_volume_ml(result, 0) - bright * 0.5 * 0.75 * 2.5 / 1000) < 1e-9);
+    CHECK_NULL(smp_result_label_name(result, 1), SMP_ERR_OUT_OF_RANGE);
+    CHECK_COUNT(smp_result_label_value(result, -1), SMP_ERR_OUT_OF_RANGE);
+    CHECK_NAN(smp_result_label_volume_ml(result, INT64_MAX), SMP_ERR_OUT_OF_RANGE);
+    memset(mask, 77, sizeof mask);
+    CHECK_STATUS(smp_result_copy_mask(result, mask, STUDY_VOXELS - 1), SMP_ERR_BUFFER_TOO_SMALL);
+    CHECK_STATUS(smp_result_copy_mask(result, mask, -1), SMP_ERR_INVALID_ARGUMENT);
+    CHECK_STATUS(smp_result_copy_mask(result, NULL, STUDY_VOXELS), SMP_ERR_NULL_ARGUMENT);
+    CHECK(mask[0] == 77);
+    CHECK_STATUS(smp_result_copy_mask(result, mask, STUDY_VOXELS), SMP_OK);
+    for (i = 0; i < STUDY_VOXELS; i++) wrong += mask[i] != (i > STUDY_VOXELS / 2 ? 3 : 0);
+    CHECK_COUNT(wrong, 0);
+    CHECK(mask[STUDY_VOXELS] == 77);
+
+    CHECK(fabs(smp_result_cancer_probability(result) - share) < 1e-6);
+    CHECK(fabs(smp_result_confidence_score(result) - fabs(share - 0.5) * 2) < 1e-6);
+    CHECK_TEXT(smp_result_cancer_prediction(result), "negative");
+    CHECK_COUNT(smp_result_prediction_count(result), 1);
+    CHECK_TEXT(smp_result_prediction_label(result, 0), "bright_share");
+    CHECK_TEXT(smp_result_prediction_model(result, 0), "share");
+    CHECK(fabs(smp_result_prediction_value(result, 0) - share) < 1e-6);
+    CHECK(smp_result_stage_seconds(result, "segment") >= 0 && smp_result_stage_seconds(result, "predict") >= 0);
+    CHECK_STATUS(smp_result_save(result, check_path(folder, "mask.nii.gz"), "mask"), SMP_OK);
+    CHECK_STATUS(smp_result_save(result, check_path(folder, "mask.npy"), "mask"), SMP_OK);
+    smp_result_free(result);
+}
+
 static void files(smp_result *result, const char *folder)
 {
     static const char *const good[][2] = {{"volume", "v/a.npy"}, {"volume", "v/a.nii"}, {"volume", "v/a.nii.gz"}, {"summary", "v/a.json"}, {"preview", "v/a.png"}};
@@ -186,7 +235,9 @@ int main(int argc, char **argv)
 {
     smp_result *result;
     if (argc != 3) return 2;
-    result = process(argv[1]);
+    check_mkdir(check_path(argv[1], "models"));
+    mask_and_prediction(check_path(argv[1], "models"));
+    result = process(argv[1], "load");
     if (result != NULL) {
         facts(result);
         absences(result);
