@@ -23,5 +23,5 @@ tests/c/exported_symbols.sh build/lib/libsmp.so
 tests/c/run.sh build/lib
 
 echo "== the demonstration models on unseen phantoms, through the library"
-tools/evaluate-demo.sh
+tools/evaluate-demo.sh target/debug/smp
 echo "all tests passed"

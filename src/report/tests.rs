@@ -8,7 +8,6 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 
 fn geometry(dims: [usize; 3], affine_lps: [[f64; 4]; 4]) -> Geometry {
     let spacing_mm = [0, 1, 2].map(|axis| (0..3).map(|row| affine_lps[row][axis].powi(2)).sum::<f64>().sqrt());
