@@ -5,6 +5,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 smp=$(realpath "${1:-target/debug/smp}")
 python=build/test-venv/bin/python
+ORT_DYLIB_PATH=${ORT_DYLIB_PATH:-$(ls "$PWD"/build/test-venv/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime.so.* | head -n 1)}
+export ORT_DYLIB_PATH
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export HOME="$work/home"
