@@ -206,7 +206,7 @@ def predict_case(rng, case, disturb):
     threshold = rng.normal(0.0, 1.5) if disturb and rng.random() < 0.5 else 0.0
     mask = (logits > threshold).astype(np.float32)
     inside = np.argwhere(mask)
-    centre = np.median(inside, 0).astype(int) if len(inside) else np.array(volume.shape) // 2
+    centre = (inside.min(0) + inside.max(0) + 1) // 2 if len(inside) else np.array(volume.shape) // 2
     if disturb:
         centre = centre + rng.integers(-3, 4, 3)
     start = [int(c) - w // 2 for c, w in zip(centre, NEAR)]
@@ -243,7 +243,7 @@ def train_predictor(work, cases, watch, steps):
         loss.backward()
         nn.utils.clip_grad_norm_(net.parameters(), 2.0)
         optimizer.step()
-        if (step + 1) % 200 == 0 or step + 1 == steps:
+        if (step + 1) % 100 == 0 or step + 1 == steps:
             net.eval()
             with torch.inference_mode():
                 volume, mask, label = predict_batch(rng, watch, False)
@@ -301,7 +301,8 @@ def contracts():
     """The two contracts (docs/model-contract.md), digests still empty.
 
     Clip and z-score are what the `preprocess` operation does already; done twice they change nothing, and with them here the
-    models also work on a volume that was not preprocessed.
+    models also work on a volume that was not preprocessed. The sliding rule has no `multiple` on purpose: it would allow smaller
+    windows, and with 16 x 32 x 32 the segmenter sees too little around a voxel (mean Dice of eight studies 0.37 instead of 0.94).
     """
     steps = [{"step": "percentile_clip", "lo": 0.5, "hi": 99.5}, {"step": "zscore"}]
     common = {"contract": 1, "version": "1.0.0", "sha256": "", "card": "CARD.md"}
@@ -344,7 +345,7 @@ def main():
     parser.add_argument("--work", type=pathlib.Path, required=True, help="folder for phantoms and checkpoints")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--segment-steps", type=int, default=1500, help="0 takes the checkpoint of an earlier run")
-    parser.add_argument("--predict-steps", type=int, default=2000, help="0 takes the checkpoint of an earlier run")
+    parser.add_argument("--predict-steps", type=int, default=900, help="0 takes the checkpoint of an earlier run")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(options.threads)
