@@ -4,62 +4,21 @@
 mod support;
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use sha2::{Digest, Sha256};
 use smp::pipeline;
+use support::c_program::{compile, run, write_config};
 use support::s3_server::S3Server;
 use support::{Site, any_file_holds, files};
 
 const STUDY: &str = "mr_t1_philips_mprage";
 
-/// Compiles a C program against the library of this build; `cargo test` leaves it beside the test programs.
-fn compile(source: &str, folder: &Path) -> PathBuf {
-    let library = std::env::current_exe().unwrap().parent().unwrap().to_path_buf();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let program = folder.join("program");
-    let status = Command::new("gcc")
-        .args(["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-I"])
-        .arg(root.join("include"))
-        .arg(root.join(source))
-        .arg("-o")
-        .arg(&program)
-        .arg("-L")
-        .arg(&library)
-        .arg("-lsmp")
-        .arg(format!("-Wl,-rpath,{}", library.display()))
-        .status()
-        .unwrap();
-    assert!(status.success());
-    program
-}
-
-/// What the program printed, by name.
-fn run(program: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> HashMap<String, String> {
-    let output = Command::new(program).args(arguments).envs(environment.iter().copied()).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    eprintln!("{text}{}", String::from_utf8_lossy(&output.stderr));
-    text.lines().filter_map(|line| line.split_once('=')).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
-}
-
-fn write_config(site: &Site, path: &Path, more: &[(&str, &str)]) {
-    let mut json = serde_json::Map::new();
-    for key in
-        ["cloud.provider", "cloud.bucket", "user_id", "workspace", "key_store_path", "encryption_key_path", "audit_log_path", "device"]
-    {
-        json.insert(key.to_owned(), site.config.get(key).unwrap().unwrap().into());
-    }
-    for (key, value) in more {
-        json.insert((*key).to_owned(), (*value).into());
-    }
-    std::fs::write(path, serde_json::to_vec(&json).unwrap()).unwrap();
-}
-
 /// What pydicom and SimpleITK make of the study.
 fn expected(folder: &Path) -> Option<serde_json::Value> {
     let python = std::env::var_os("SMP_PYTHON").or_else(|| {
-        eprintln!("SKIPPED: comparison with pydicom and SimpleITK; set SMP_PYTHON to a python that has them");
+        support::skipped("comparison with pydicom and SimpleITK; set SMP_PYTHON to a python that has them");
         None
     })?;
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/expected_volume.py");
@@ -92,7 +51,7 @@ fn the_volume_is_pydicoms_over_a_local_folder_and_over_s3() {
     let study = data.join(STUDY);
     let expected = expected(&study);
     let site = Site::new();
-    let program = compile("tests/c/process_one.c", site.root.path());
+    let program = compile("tests/c/process_one.c", &site.path("process_one"));
 
     // Over a local folder.
     site.seal(&study, "studies/real");
@@ -106,17 +65,25 @@ fn the_volume_is_pydicoms_over_a_local_folder_and_over_s3() {
         compare(&report, &volume, expected);
     }
 
-    // Over S3: the same bytes in a bucket of a real S3 server.
+    // Over S3: sealed straight into a bucket of a real S3 server, by the hospital's own configuration.
     let server = S3Server::start(&site.path("s3"), &["hospital"]);
     let credentials = [("AWS_ACCESS_KEY_ID", server.access_key.as_str()), ("AWS_SECRET_ACCESS_KEY", server.secret_key.as_str())];
-    copy_objects(&site.path("store"), &site.path("s3/hospital"));
-    let (config, from_s3) = (site.path("s3.json"), site.path("s3.f32"));
     let s3 = [
         ("cloud.provider", "s3"),
         ("cloud.bucket", "hospital"),
         ("cloud.region", "us-east-1"),
         ("cloud.endpoint", server.endpoint.as_str()),
     ];
+    let file = site.path("credentials");
+    std::fs::write(&file, format!("[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n", server.access_key, server.secret_key))
+        .unwrap();
+    let mut hospital = site.hospital_config();
+    for (key, value) in s3.iter().chain(&[("cloud.credentials_path", file.to_str().unwrap())]) {
+        hospital.set(key, value).unwrap();
+    }
+    let recipients = [site.researcher_id.as_str()];
+    pipeline::seal_study(&hospital, &site.hospital, &site.hospital_id, &recipients, &study, "studies/real").unwrap();
+    let (config, from_s3) = (site.path("s3.json"), site.path("s3.f32"));
     write_config(&site, &config, &s3);
     let arguments = [config.to_str().unwrap(), "studies/real", "load,anonymize", "-", from_s3.to_str().unwrap(), "-"];
     let report = run(&program, &arguments, &credentials);
@@ -133,7 +100,7 @@ fn a_real_model_segments_the_real_study_by_its_contract() {
     std::fs::copy(models.join("brainchop_meshnet5_gwm.onnx"), &model).unwrap();
     let contract = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/contracts/brainchop_meshnet5_gwm.json");
     std::fs::copy(contract, site.path("brainchop_meshnet5_gwm.json")).unwrap();
-    let program = compile("tests/c/process_one.c", site.root.path());
+    let program = compile("tests/c/process_one.c", &site.path("process_one"));
     site.seal(&data.join(STUDY), "studies/real");
     let (config, mask) = (site.path("config.json"), site.path("mask.u8"));
     write_config(&site, &config, &[("segment_model_path", model.to_str().unwrap())]);
@@ -199,12 +166,4 @@ fn identifiers(file: &Path) -> Vec<String> {
     .filter_map(|element| element.to_str().ok().map(|text| text.trim().to_owned()))
     .filter(|text| text.len() >= 4)
     .collect()
-}
-
-fn copy_objects(from: &Path, to: &Path) {
-    for file in files(from) {
-        let target = to.join(file.strip_prefix(from).unwrap());
-        std::fs::create_dir_all(target.parent().unwrap()).unwrap();
-        std::fs::copy(file, target).unwrap();
-    }
 }
