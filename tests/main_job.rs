@@ -174,6 +174,22 @@ fn a_cancelled_study_stops_and_says_so() {
 }
 
 #[test]
+fn a_panic_in_a_stage_is_an_error_that_is_recorded_and_cleaned_up_after() {
+    let site = Site::new();
+    study::write(&site.path("study"));
+    site.seal(&site.path("study"), "one");
+    let pipeline = site.pipeline();
+    let control = smp::control::Control::with_listener(|stage, _| assert_ne!(stage, "load", "provoked"));
+    let error = failure(pipeline.process_study_with(&request("one", "load"), &control));
+    assert_eq!(error.kind(), Kind::Internal);
+    assert!(!error.to_string().contains("provoked"), "a panic's own words may hold anything");
+    let summary: serde_json::Value = serde_json::from_str(&pipeline.audit_summary().unwrap()).unwrap();
+    assert_eq!(summary["by_event"]["study.failed"], 1);
+    assert_eq!(files(&site.path("workspace")), Vec::<std::path::PathBuf>::new());
+    pipeline.process_study(&request("one", "load")).unwrap();
+}
+
+#[test]
 fn instances_in_memory_need_no_store() {
     let site = Site::new();
     study::write(&site.path("study"));

@@ -116,7 +116,8 @@ impl Pipeline {
     /// Runs one study to its end. Blocks; any number of threads may call it at once.
     ///
     /// # Errors
-    /// One kind per way to fail; the audit log says which, and a study that failed leaves no partial output.
+    /// One kind per way to fail; the audit log says which, and a study that failed leaves no partial output. With `auto_cleanup`,
+    /// [`Kind::EraseFailed`] when the study was processed (its files are written) but the workspace could not be erased.
     pub fn process_study(&self, request: &Request) -> Result<StudyResult> {
         self.process_study_with(request, &Control::new())
     }

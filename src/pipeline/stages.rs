@@ -2,6 +2,7 @@
 //!
 //! This is the only place in the crate that writes study events to the audit log.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -41,12 +42,18 @@ pub(super) fn run(inner: &Inner, request: &Request, study_id: &str, control: &Co
         ],
     )?;
     let mut run = Run { inner, request, settings, operations, recorder, control, timings: Vec::new(), spool: None };
-    let outcome = run.stages(study_id, started);
+    // A panic is a defect, but even then the spool is erased and the log says that the study failed.
+    let outcome = catch_unwind(AssertUnwindSafe(|| run.stages(study_id, started)))
+        .unwrap_or_else(|_| Err(Error::new(Kind::Internal, "a stage stopped unexpectedly")));
     if let Some(spool) = run.spool.take() {
         // An interrupted transfer is resumed from its spool. Anything else that failed will fail again.
         let resumable = outcome.as_ref().err().is_some_and(|error| error.is_retryable() || error.kind() == Kind::Cancelled);
-        if outcome.is_err() && !resumable {
-            spool.erase()?;
+        if outcome.is_err()
+            && !resumable
+            && let Err(error) = spool.erase()
+        {
+            // What is left is ciphertext, and the study's own error is the one that helps.
+            run.recorder.failure("workspace.cleaned", &error)?;
         }
     }
     match &outcome {

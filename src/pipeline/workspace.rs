@@ -4,7 +4,7 @@
 //! a second run of the same path goes without a spool rather than sharing one. What is found unlocked belongs to no living run.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -61,6 +61,10 @@ impl Workspace {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(_)) => return Err(unwritable()),
+        }
+        // A cleanup may have removed the file between opening and locking it; a lock on a file without a name keeps nobody out.
+        if !is_same_file(&lock, &lock_path) {
+            return Ok(None);
         }
         let folder = self.spools.join(name);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(|_| unwritable())?;
@@ -122,6 +126,12 @@ impl SpoolLease {
         let _ = fs::remove_file(&self.lock_path);
         Ok(report)
     }
+}
+
+fn is_same_file(file: &File, path: &Path) -> bool {
+    let place = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    let (opened, named) = (file.metadata().map(place), fs::symlink_metadata(path).map(place));
+    matches!((opened, named), (Ok(opened), Ok(named)) if opened == named)
 }
 
 fn merge(total: &mut erase::Report, report: erase::Report) {
