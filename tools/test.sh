@@ -15,7 +15,19 @@ SMP_PYTHON=$(realpath -s build/test-venv/bin/python)
 ORT_DYLIB_PATH=$(ls "$PWD"/build/test-venv/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime.so.* | head -n 1)
 export SMP_PYTHON ORT_DYLIB_PATH
 
-cargo test --no-fail-fast
+if [ -n "${SMP_TEST_DATA:-}" ]; then
+  echo "== a real segmentation by a second implementation (numpy and onnxruntime), for comparison"
+  export SMP_MESHNET_DIR=$PWD/build/meshnet
+  rm -rf "$SMP_MESHNET_DIR"
+  "$SMP_PYTHON" tests/interop/meshnet_expected.py "$SMP_TEST_DATA/mr_t1_philips_mprage" \
+    "$SMP_TEST_DATA/../models/brainchop_meshnet5_gwm.onnx" tests/data/contracts/brainchop_meshnet5_gwm.json "$SMP_MESHNET_DIR"
+fi
+
+# The output of passing tests is shown too, because that is where a test says what it could not do here.
+mkdir -p build
+cargo test --no-fail-fast -- --show-output 2>&1 | tee build/test.log
+echo "== not tested on this machine"
+grep -ahE '^SKIPPED' build/test.log | sort -u || echo "nothing was skipped"
 
 echo "== the shipped library"
 tools/build-library.sh build/lib
