@@ -4,10 +4,10 @@
 //! must not force old studies to be sealed again. The scalars live in one locked block of memory; the arithmetic types are made for a
 //! single operation and erase themselves.
 
-use p384::SecretKey;
 use p384::ecdsa::signature::Signer;
 use p384::ecdsa::{DerSignature, SigningKey};
 use p384::pkcs8::{DecodePrivateKey, EncodePrivateKey};
+use p384::{PublicKey, SecretKey};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::fingerprint::PublicPair;
@@ -51,6 +51,18 @@ impl PrivatePair {
     /// The agree key as a big-endian scalar (RFC 9180, 7.1.2).
     pub(crate) fn agree_scalar(&self) -> &[u8; SCALAR] {
         self.agree.expose()
+    }
+
+    /// ECDH (SEC 1, 3.3.1) with an uncompressed point of 97 bytes: the x coordinate of the shared point.
+    ///
+    /// A point off the curve or at infinity is `KeyInvalid`, so the exchange cannot be steered into a small group.
+    pub(crate) fn agree(&self, point: &[u8]) -> Result<Secret<[u8; SCALAR]>> {
+        let refused = || Error::new(Kind::KeyInvalid, "not an uncompressed point of P-384");
+        let point = if point.len() == 2 * SCALAR + 1 { point } else { return Err(refused()) };
+        let public = PublicKey::from_sec1_bytes(point).map_err(|_| refused())?;
+        let mut shared = Secret::new([0u8; SCALAR]);
+        shared.expose_mut().copy_from_slice(key(&self.agree)?.diffie_hellman(&public).raw_secret_bytes());
+        Ok(shared)
     }
 
     /// DER ECDSA signature with SHA-384 over a message; deterministic (RFC 6979), so a weak generator cannot give the key away.

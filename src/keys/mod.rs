@@ -224,6 +224,18 @@ impl KeyStore {
         Err(Error::new(Kind::NotARecipient, format!("{} recipients, none of them here", digests.len())))
     }
 
+    /// Every identity of this store, replaced ones included: what may open something that does not name its recipient's key.
+    pub(crate) fn openers(&self) -> Result<Vec<(String, Arc<PrivatePair>)>> {
+        let own = self.entries()?.into_iter().filter(Entry::is_own);
+        own.map(|entry| Ok((entry.id(), self.private(&entry.id())?))).collect()
+    }
+
+    /// Every entry whose signature counts: identities of this store and confirmed peers.
+    pub(crate) fn signers(&self) -> Result<Vec<(String, PublicPair)>> {
+        let confirmed = self.entries()?.into_iter().filter(Entry::is_confirmed);
+        Ok(confirmed.map(|entry| (entry.id(), entry.keys().clone())).collect())
+    }
+
     /// Private keys of an identity, decrypted once.
     fn private(&self, id: &str) -> Result<Arc<PrivatePair>> {
         if let Some(private) = self.unlocked().get(id) {
