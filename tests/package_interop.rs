@@ -1,4 +1,4 @@
-//! Packages against other implementations: Python's `cryptography`, by scripts written from docs/package-format.md, and the OpenSSL command line.
+//! Packages against other implementations: Python's `cryptography`, by a script written from docs/package-format.md, and the OpenSSL command line.
 //!
 //! `SMP_PYTHON` names a Python that has PyPI `cryptography` 50 or later. Without it, or without `openssl`, the tests say so and return.
 
@@ -11,7 +11,7 @@ use std::process::{Command, Output};
 use sha2::{Digest, Sha256};
 use smp::control::Control;
 use smp::keys::{KeyStore, Unlock};
-use smp::package::{self, Limits};
+use smp::package::{self, Contents, Limits, Parties, SealOptions};
 use smp::secret::Secret;
 use smp::transfer::{Client, ClientSettings, StoreSettings};
 
@@ -65,22 +65,23 @@ impl World {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, bytes).unwrap();
         }
-        let (limits, control) = (Limits::default(), Control::new());
         let recipients = [self.researcher_id.as_str(), self.hospital_id.as_str()];
         let (study, sender) = (self.at("study"), self.hospital_id.as_str());
-        package::seal_folder(&self.client, remote_path, &study, &self.hospital, sender, &recipients, "interop", &limits, &control).unwrap();
+        let parties = Parties { sender_id: sender, recipient_ids: &recipients, purpose: "interop" };
+        let (contents, options) = (Contents::Folder(&study), SealOptions::default());
+        package::seal(&self.client, remote_path, &contents, &self.hospital, &parties, &options, &Control::new()).unwrap();
         files.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec())).collect()
     }
 }
 
-/// Runs a script of tests/interop; `None`, loudly, without a Python for it.
-fn python(script: &str, arguments: &[&OsStr]) -> Option<Output> {
+/// Runs the other implementation; `None`, loudly, without a Python for it.
+fn python(command: &str, arguments: &[&OsStr]) -> Option<Output> {
     let Some(python) = std::env::var_os("SMP_PYTHON") else {
         eprintln!("SKIPPED: set SMP_PYTHON to a python with cryptography>=50 to test packages against it");
         return None;
     };
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop").join(script);
-    Some(Command::new(python).arg(script).args(arguments).env("PYTHONDONTWRITEBYTECODE", "1").output().unwrap())
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/smp_package.py");
+    Some(Command::new(python).arg(script).arg(command).args(arguments).env("PYTHONDONTWRITEBYTECODE", "1").output().unwrap())
 }
 
 fn succeeded(output: &Output) {
@@ -93,7 +94,7 @@ fn another_implementation_opens_our_package() {
     let files = world.seal("studies/one");
     let (folder, key, sender) = (world.at("store/studies/one"), world.at("researcher.key.pem"), world.at("hospital.pem"));
     let arguments = [folder.as_os_str(), key.as_os_str(), OsStr::new(PASSPHRASE), sender.as_os_str()];
-    let Some(output) = python("package_reader.py", &arguments) else { return };
+    let Some(output) = python("open", &arguments) else { return };
     succeeded(&output);
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["purpose"], "interop");
@@ -110,7 +111,7 @@ fn another_implementation_opens_our_package() {
     let mut bytes = fs::read(&pack).unwrap();
     bytes[12_345_678] ^= 1;
     fs::write(&pack, bytes).unwrap();
-    assert!(!python("package_reader.py", &arguments).unwrap().status.success());
+    assert!(!python("open", &arguments).unwrap().status.success());
 }
 
 #[test]
@@ -121,7 +122,7 @@ fn we_open_the_package_of_another_implementation() {
     fs::create_dir(&target).unwrap();
     let (study, key, recipient) = (world.at("study"), world.at("hospital.key.pem"), world.at("researcher.pem"));
     let arguments = [study.as_os_str(), target.as_os_str(), key.as_os_str(), OsStr::new(PASSPHRASE), recipient.as_os_str()];
-    let Some(output) = python("package_writer.py", &arguments) else { return };
+    let Some(output) = python("seal", &arguments) else { return };
     succeeded(&output);
     let (limits, control) = (Limits::default(), Control::new());
     let out = world.at("out");

@@ -172,6 +172,21 @@ fn an_object_is_never_replaced_unless_that_was_asked_for() {
 }
 
 #[test]
+fn a_version_is_replaced_only_by_who_has_seen_it() {
+    let bench = Bench::new();
+    let client = bench.client();
+    put(&client, "header", b"first");
+    let seen = client.head("header", &Control::new()).unwrap().version;
+    let mut second = client.upload("header", Replace::Version(seen.clone())).unwrap();
+    second.write(b"second".to_vec()).unwrap();
+    second.finish().unwrap();
+    for name in ["header", "nothing"] {
+        assert_eq!(client.upload(name, Replace::Version(seen.clone())).err().unwrap().kind(), Kind::ObjectChanged, "{name}");
+    }
+    assert_eq!(client.read_small("header", 100, &Control::new()).unwrap(), b"second");
+}
+
+#[test]
 fn a_dropped_upload_leaves_nothing_at_the_server() {
     let bench = Bench::new();
     let before = files_below(bench.place.path());

@@ -167,6 +167,7 @@ const EVENTS: &[(&str, &[&str])] = &[
     ("study.failed", &["operations", "files", "bytes", "retries", "verdict"]),
     ("study.unsealed", &["package", "sender", "header_sha256", "files", "bytes"]),
     ("study.sealed", &["package", "sender", "recipients", "header_sha256", "files", "bytes", "objects"]),
+    ("study.granted", &["package", "sender", "recipients", "header_sha256", "files", "bytes"]),
     ("package.verified", &["package", "sender", "recipients", "header_sha256", "files", "bytes", "objects", "verdict"]),
     ("workspace.cleaned", &["files", "bytes", "passes", "verdict"]),
     ("audit.exported", &["entries", "start", "end", "formats", "head"]),

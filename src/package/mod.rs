@@ -7,7 +7,8 @@
 //! Layers, from the inside out:
 //! - `chunked` encrypts one object, `tree` hashes it range by range, `wrap` carries the key to a recipient, `derive` makes every key;
 //! - `header` and `manifest` are the two texts, each with exactly one spelling; `paths` and `pad` hold their rules;
-//! - [`seal_folder`] writes a package, [`open`] proves one genuine, [`Package::read`] decrypts it, [`verify`] and [`unseal_to`] are its two other readers.
+//! - [`seal()`] writes a package and [`grant()`] opens it to further recipients; [`open()`] proves one genuine, [`Package::read`] decrypts it, [`verify()`]
+//!   and [`unseal_to`] are its two other readers.
 //!
 //! Order of trust when opening: nothing in the header counts before the signature, nothing in the manifest before its tree hash stood in the signed
 //! header, nothing in a pack before its range's leaf stood in the manifest. Plaintext lives in erased-on-drop buffers; only [`unseal_to`]
@@ -15,6 +16,7 @@
 
 mod chunked;
 mod derive;
+mod grant;
 mod header;
 mod manifest;
 mod open;
@@ -22,7 +24,6 @@ mod pad;
 mod paths;
 mod read;
 mod seal;
-mod source;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -34,8 +35,9 @@ mod wrap;
 
 use zeroize::Zeroizing;
 
+pub use grant::grant;
 pub use open::{Package, open};
-pub use seal::seal_folder;
+pub use seal::{Contents, Instance, Parties, SealOptions, seal};
 pub use unseal::unseal_to;
 pub use verify::verify;
 

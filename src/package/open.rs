@@ -13,7 +13,7 @@ use crate::control::Control;
 use crate::error::{Error, Kind, Result, Stage};
 use crate::keys::{KeyStore, hex};
 use crate::secret::Secret;
-use crate::transfer::{Client, FetchPlan};
+use crate::transfer::{Client, FetchPlan, ObjectInfo};
 
 /// What is known of a package once its header and manifest proved genuine.
 pub struct Package {
@@ -59,8 +59,35 @@ pub fn open(
     control: &Control,
 ) -> Result<Package> {
     let folder = Folder::new(remote_path);
-    let bytes = read_header(client, &folder, limits, control)?;
-    let signed = header::parse(&bytes)?;
+    let (_, bytes) = read_header(client, &folder, limits, control)?;
+    let (header, sender_id, key) = check_header(&bytes, keys, trusted, limits)?;
+    let manifest_object = Object::manifest(client, &folder, &header, control)?;
+    let manifest = read_manifest(client, &manifest_object, &header, &key, limits, control)?;
+    let packs = header.packs.iter().enumerate();
+    let packs = packs.map(|(number, pack)| Object::locate(client, &folder, Role::Pack, format!("pack {number}"), pack, control));
+    let packs = packs.collect::<Result<Vec<Object>>>()?;
+    let facts = PackageFacts {
+        id: hex(&header.package),
+        sender: hex(&header.sender),
+        sender_id,
+        created: header.created,
+        purpose: header.purpose,
+        files: manifest.files.len(),
+        bytes: manifest.bytes(),
+        header_sha256: hex(&Sha256::digest(&bytes)),
+    };
+    let (client, Manifest { leaves, files }) = (client.clone(), manifest);
+    Ok(Package { client, facts, id: header.package, key, manifest_object, packs, leaves, files })
+}
+
+/// Proves a header genuine: the header, the key id of its sender, and the package key.
+pub(super) fn check_header(
+    bytes: &[u8],
+    keys: &KeyStore,
+    trusted: &[String],
+    limits: &Limits,
+) -> Result<(Header, String, Secret<[u8; 32]>)> {
+    let signed = header::parse(bytes)?;
     // The digest of the sender only chooses the key that the signature is checked with; nothing else of the header counts before that.
     let (sender_id, sender) = keys.sender(&signed.header.sender)?;
     if !sender.verifies(signed.message, &signed.signature) {
@@ -77,30 +104,13 @@ pub fn open(
         return Err(over_limit("study_bytes", limits.study_bytes));
     }
     let key = unwrap_key(&header, keys)?;
-
-    let manifest_object = locate(client, &folder, Role::Manifest, "manifest".to_owned(), &header.manifest, control)?;
-    let manifest = read_manifest(client, &manifest_object, &header, &key, limits, control)?;
-    let packs = header.packs.iter().enumerate();
-    let packs = packs.map(|(number, pack)| locate(client, &folder, Role::Pack, format!("pack {number}"), pack, control));
-    let packs = packs.collect::<Result<Vec<Object>>>()?;
-    let facts = PackageFacts {
-        id: hex(&header.package),
-        sender: hex(&header.sender),
-        sender_id,
-        created: header.created,
-        purpose: header.purpose,
-        files: manifest.files.len(),
-        bytes: manifest.bytes(),
-        header_sha256: hex(&Sha256::digest(&bytes)),
-    };
-    let (client, Manifest { leaves, files }) = (client.clone(), manifest);
-    Ok(Package { client, facts, id: header.package, key, manifest_object, packs, leaves, files })
+    Ok((header, sender_id, key))
 }
 
 /// The header object. Without one the folder is either empty or holds something unsealed, which is not the same mistake.
-fn read_header(client: &Client, folder: &Folder, limits: &Limits, control: &Control) -> Result<Vec<u8>> {
+pub(super) fn read_header(client: &Client, folder: &Folder, limits: &Limits, control: &Control) -> Result<(ObjectInfo, Vec<u8>)> {
     let limit = limits.header_bytes.min(header::MAX_BYTES);
-    match client.read_small(&folder.object(header::OBJECT), limit, control) {
+    match client.read_object(&folder.object(header::OBJECT), limit, control) {
         Err(error) if error.kind() == Kind::ObjectNotFound => {
             let objects = client.list(&folder.path, control)?.len();
             if objects == 0 {
@@ -121,21 +131,28 @@ fn unwrap_key(header: &Header, keys: &KeyStore) -> Result<Secret<[u8; 32]>> {
     wrap::unwrap(&private, &recipient.encapsulated, &recipient.wrapped, &info)
 }
 
-/// Finds an object and holds its size against the signed one.
-fn locate(client: &Client, folder: &Folder, role: Role, label: String, signed: &ObjectRef, control: &Control) -> Result<Object> {
-    let remote = folder.object(&signed.file_name(role));
-    let found = client.head(&remote, control).map_err(|error| match error.kind() {
-        Kind::ObjectNotFound => Error::new(Kind::PackageIncomplete, label.clone()),
-        _ => error,
-    })?;
-    if found.size != signed.size {
-        return Err(Error::new(Kind::IntegrityFailed, format!("{label}: expected {} bytes, found {}", signed.size, found.size)));
+impl Object {
+    /// Finds the manifest.
+    pub(super) fn manifest(client: &Client, folder: &Folder, header: &Header, control: &Control) -> Result<Object> {
+        Object::locate(client, folder, Role::Manifest, "manifest".to_owned(), &header.manifest, control)
     }
-    Ok(Object { role, label, remote, version: found.version, signed: signed.clone() })
+
+    /// Finds an object and holds its size against the signed one.
+    fn locate(client: &Client, folder: &Folder, role: Role, label: String, signed: &ObjectRef, control: &Control) -> Result<Object> {
+        let remote = folder.object(&signed.file_name(role));
+        let found = client.head(&remote, control).map_err(|error| match error.kind() {
+            Kind::ObjectNotFound => Error::new(Kind::PackageIncomplete, label.clone()),
+            _ => error,
+        })?;
+        if found.size != signed.size {
+            return Err(Error::new(Kind::IntegrityFailed, format!("{label}: expected {} bytes, found {}", signed.size, found.size)));
+        }
+        Ok(Object { role, label, remote, version: found.version, signed: signed.clone() })
+    }
 }
 
 /// Fetches, checks and decrypts the manifest, whole: its leaves stand nowhere, only its root does.
-fn read_manifest(
+pub(super) fn read_manifest(
     client: &Client,
     object: &Object,
     header: &Header,

@@ -46,7 +46,7 @@ use crate::transfer::Client;
 pub use capabilities::capabilities;
 pub use request::{DownloadMode, Operation, Request};
 pub use result::StudyResult;
-pub use sealing::{seal_study, unseal_study, verify_package};
+pub use sealing::{grant_study, seal_instances, seal_study, unseal_study, verify_package};
 pub use shared::{open_configured_key_store, open_key_store};
 
 use models::{Models, Task};

@@ -1,4 +1,4 @@
-//! The workspace: ciphertext that was fetched, for resuming, and nothing else.
+//! The workspace: ciphertext that was fetched and journals of sealings, both for resuming, and nothing else.
 //!
 //! Each remote path has a spool folder of its own, named by a digest, and a lock file beside it. A study holds the lock while it runs;
 //! a second run of the same path goes without a spool rather than sharing one. What is found unlocked belongs to no living run.
@@ -14,9 +14,13 @@ use crate::control::Control;
 use crate::erase;
 use crate::error::{Error, Kind, Result};
 
+/// Folder of the journals of interrupted sealings.
+pub(super) const JOURNALS: &str = "sealing";
+
 /// The folder that `workspace` names.
 pub(super) struct Workspace {
     spools: PathBuf,
+    journals: PathBuf,
 }
 
 /// A spool folder, held by one run of one study.
@@ -36,7 +40,7 @@ impl Workspace {
             .mode(0o700)
             .create(&spools)
             .map_err(|_| Error::new(Kind::SpoolUnwritable, "the workspace folder cannot be made"))?;
-        Ok(Workspace { spools })
+        Ok(Workspace { spools, journals: folder.join(JOURNALS) })
     }
 
     /// The spool of a remote path, unless another run holds it.
@@ -71,14 +75,16 @@ impl Workspace {
         Ok(Some(SpoolLease { folder, lock_path, _lock: lock }))
     }
 
-    /// Erases every spool that no run holds. Returns what was done, as JSON for people and programs.
+    /// Erases every spool and every journal that no run holds. Returns what was done, as JSON for people and programs.
     pub(super) fn clean(&self, control: &Control) -> Result<Value> {
         let mut total = erase::Report::default();
         let mut in_use = 0;
         let mut left = 0;
-        let entries = fs::read_dir(&self.spools).map_err(|_| Error::new(Kind::EraseFailed, "the workspace cannot be read"))?;
-        for entry in entries.flatten() {
-            let path = entry.path();
+        let mut paths = paths_in(&self.spools)?;
+        if self.journals.is_dir() {
+            paths.extend(paths_in(&self.journals)?);
+        }
+        for path in paths {
             if path.extension().is_some_and(|extension| extension == "lock") {
                 continue;
             }
@@ -89,7 +95,8 @@ impl Workspace {
                 in_use += 1;
                 continue;
             }
-            match erase::erase_directory(&path, 1, control) {
+            let erased = if path.is_dir() { erase::erase_directory(&path, 1, control) } else { erase::erase_file(&path, 1, control) };
+            match erased {
                 Ok(report) => {
                     merge(&mut total, report);
                     // The lock is still held here, so no run can have begun to use the folder again.
@@ -126,6 +133,11 @@ impl SpoolLease {
         let _ = fs::remove_file(&self.lock_path);
         Ok(report)
     }
+}
+
+fn paths_in(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).map_err(|_| Error::new(Kind::EraseFailed, "the workspace cannot be read"))?;
+    Ok(entries.flatten().map(|entry| entry.path()).collect())
 }
 
 fn is_same_file(file: &File, path: &Path) -> bool {

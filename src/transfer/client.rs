@@ -124,15 +124,21 @@ impl Client {
 
     /// A whole small object of at most `limit` bytes.
     pub fn read_small(&self, name: &str, limit: u64, control: &Control) -> Result<Vec<u8>> {
+        self.read_object(name, limit, control).map(|(_, bytes)| bytes)
+    }
+
+    /// A whole small object of at most `limit` bytes, and the version that the bytes are.
+    pub fn read_object(&self, name: &str, limit: u64, control: &Control) -> Result<(ObjectInfo, Vec<u8>)> {
         let object = self.head(name, control)?;
         if object.size > limit {
             let detail = format!("object of {} bytes where at most {limit} are expected", object.size);
             return Err(Error::new(Kind::LimitExceeded, detail).at(Stage::Transfer));
         }
         if object.size == 0 {
-            return Ok(Vec::new());
+            return Ok((object, Vec::new()));
         }
-        self.inner.read(&self.full_name(name)?, 0..object.size, &object.version, &|| control.is_cancelled())
+        let bytes = self.inner.read(&self.full_name(name)?, 0..object.size, &object.version, &|| control.is_cancelled())?;
+        Ok((object, bytes))
     }
 
     /// Fetches ranges in parallel with retries. Each is checked by `verify` (range index, bytes) before it is spooled or delivered; a
@@ -156,7 +162,7 @@ impl Client {
     pub fn upload(&self, name: &str, replace: Replace) -> Result<BlockingUpload> {
         let full = self.full_name(name)?;
         let upload = self.call(&Control::new(), move |store| {
-            let full = full.clone();
+            let (full, replace) = (full.clone(), replace.clone());
             async move { store.upload(&full, replace).await }
         })?;
         Ok(BlockingUpload { upload: Some(upload), name: name.to_owned(), runtime: Arc::clone(&self.inner.runtime) })

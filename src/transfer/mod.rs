@@ -67,12 +67,14 @@ pub struct ObjectInfo {
 }
 
 /// When an upload may replace an object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Replace {
     /// An existing object is an error (`If-None-Match: *` where the store can).
     Never,
     /// An existing object is replaced.
     Allowed,
+    /// The object is replaced if it has this version (`If-Match` where the store can); otherwise the upload is `ObjectChanged`.
+    Version(String),
 }
 
 /// An object store. Its futures run on the client's tokio runtime; they report progress through [`Attempt::current`] and do not retry.

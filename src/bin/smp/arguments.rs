@@ -38,6 +38,14 @@ pub enum Command {
         #[arg(long, value_delimiter = ',', required = true)]
         to: Vec<String>,
     },
+    /// Add recipients to a package that was sealed here, also for its sender; the data are not touched.
+    Grant {
+        /// Where the package is in the store.
+        remote_path: String,
+        /// Key ids of the new recipients, comma separated.
+        #[arg(long, value_delimiter = ',', required = true)]
+        to: Vec<String>,
+    },
     /// Check a package's signature and every range of it.
     Verify {
         /// Where the package is in the store.

@@ -21,6 +21,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             println!("sealed for {} recipient(s)", recipients.len());
             Ok(())
         }
+        Command::Grant { remote_path, to } => {
+            let keys = pipeline::open_configured_key_store(&config)?;
+            let recipients: Vec<&str> = to.iter().map(String::as_str).collect();
+            pipeline::grant_study(&config, &keys, &recipients, remote_path)
+        }
         Command::Verify { remote_path } => {
             let keys = pipeline::open_configured_key_store(&config)?;
             println!("{}", pipeline::verify_package(&config, &keys, remote_path)?);

@@ -1,10 +1,11 @@
 //! Packages end to end: sealed by one key store, opened by another, over a store in memory that a test can tamper with.
 
-mod world;
+mod mutations;
+mod sealing;
+pub(super) mod world;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::sync::Arc;
 
 use super::*;
@@ -47,23 +48,6 @@ fn a_sealed_study_comes_back_byte_for_byte() {
     assert_eq!(chunked::plain_len(pack).unwrap() % (1 << 19), 0);
     let header = String::from_utf8(world.bytes("studies/one/header.smp")).unwrap();
     assert!(!header.contains("IM1") && !header.contains("empty"));
-}
-
-#[test]
-fn packs_end_where_the_next_file_would_not_fit() {
-    let world = World::new();
-    let part = noise(100_000);
-    let files: Vec<(String, &[u8])> = (0..7).map(|n| (format!("f{n}"), &part[n * 100..n * 10_000 + 3000])).collect();
-    let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (name.as_str(), *bytes)).collect();
-    world.seal_for("p", &files, &[&world.researcher_id], &Control::new(), 70_000).unwrap();
-    // 3,000 + 12,900 + 22,800 fit; then 32,700, 42,600, 52,500 and 62,400 are each too much beside their neighbour.
-    assert_eq!(world.names().iter().filter(|name| name.ends_with(".smpp")).count(), 5);
-    let expected: Vec<Vec<u8>> = files.iter().map(|(_, bytes)| bytes.to_vec()).collect();
-    assert!(world.read("p").unwrap() == expected);
-    let report: serde_json::Value =
-        serde_json::from_str(&verify(&world.client, "p", &world.researcher, &[], &Limits::default(), &Control::new()).unwrap()).unwrap();
-    assert_eq!((report["ok"].as_bool(), report["files"].as_u64()), (Some(true), Some(7)));
-    assert_eq!(report["objects"].as_array().unwrap().len(), 6);
 }
 
 #[test]
@@ -118,8 +102,9 @@ fn what_was_sealed_for_a_rotated_key_still_opens() {
     befriend(&world.hospital, &world.researcher, &new);
     befriend(&world.researcher, &world.hospital, &sender);
     let folder = world.study(&[("a", b"y")]);
-    let limits = Limits::default();
-    seal_folder(&world.client, "after", &folder, &world.hospital, &sender, &[&new], "", &limits, &Control::new()).unwrap();
+    let parties = Parties { sender_id: &sender, recipient_ids: &[&new], purpose: "" };
+    let options = SealOptions::default();
+    seal(&world.client, "after", &Contents::Folder(&folder), &world.hospital, &parties, &options, &Control::new()).unwrap();
     assert!(world.read("after").unwrap() == [b"y".to_vec()]);
     world.researcher.remove(&world.researcher_id).unwrap();
     assert_eq!(world.read("before").unwrap_err().0, Kind::NotARecipient);
@@ -225,7 +210,7 @@ fn objects_of_another_package_do_not_pass() {
     assert_eq!(world.read("p").unwrap_err().0, Kind::PackageIncomplete);
     world.put("p/header.smp", header);
     // Below the hashes: another role, name or package is another key.
-    let (sealed, _) = seal::tests::seal_message(&[1; 32], &derive::context(derive::Role::Pack, &[2; 16], &[3; 16]), b"plain", 9);
+    let (sealed, _) = seal::writer_tests::seal_message(&[1; 32], &derive::context(derive::Role::Pack, &[2; 16], &[3; 16]), b"plain", 9);
     let open = |role, package: u8, name: u8| {
         let context = derive::context(role, &[package; 16], &[name; 16]);
         chunked::open_message(&[1; 32], &context, sealed.clone().into()).err()
@@ -273,121 +258,6 @@ fn a_changed_object_is_noticed_while_it_is_read() {
 }
 
 #[test]
-fn the_header_comes_last_and_never_over_another() {
-    let world = World::new();
-    world.seal("p", &[("a", b"x")]).unwrap();
-    let published = world.store.published.lock().unwrap().clone();
-    assert!(published[0].ends_with(".smpp") && published[1].ends_with(".smpm") && published[2] == "p/header.smp", "{published:?}");
-    let before = world.names();
-    assert_eq!(kind(world.seal("p", &[("a", b"x")])), Kind::PackageExists);
-    assert_eq!(world.names(), before, "nothing was uploaded");
-    assert!(world.read("p").is_ok());
-}
-
-#[test]
-fn a_failed_sealing_leaves_nothing_behind() {
-    let world = World::new();
-    for ending in [".smpp", ".smpm", "header.smp"] {
-        *world.store.refuse.lock().unwrap() = Some(ending);
-        assert_eq!(kind(world.seal("p", &[("a", b"x")])), Kind::StoreUnwritable);
-        assert!(world.names().is_empty(), "{ending}");
-    }
-    *world.store.refuse.lock().unwrap() = None;
-    // Cancelled by its own listener after the first pack was uploaded and the second begun.
-    let handle = Arc::new(std::sync::OnceLock::<Control>::new());
-    let cancel = Arc::clone(&handle);
-    let control = Control::with_listener(move |_, done| {
-        if done > 0.6 {
-            cancel.get().unwrap().cancel();
-        }
-    });
-    assert!(handle.set(control.clone()).is_ok());
-    let files: [(&str, &[u8]); 3] = [("a", b"111"), ("b", b"222"), ("c", b"333")];
-    assert_eq!(kind(world.seal_for("p", &files, &[&world.researcher_id], &control, 3)), Kind::Cancelled);
-    assert!(!world.store.published.lock().unwrap().is_empty(), "something was uploaded before");
-    assert!(world.names().is_empty(), "and deleted again");
-}
-
-#[test]
-fn a_published_header_whose_answer_got_lost_counts() {
-    let world = World::new();
-    *world.store.lose_answer.lock().unwrap() = Some("header.smp");
-    world.seal("p", &[("a", b"x")]).unwrap();
-    assert!(world.read("p").is_ok());
-    *world.store.lose_answer.lock().unwrap() = Some(".smpp");
-    assert_eq!(kind(world.seal("q", &[("a", b"x")])), Kind::StoreUnwritable);
-    assert!(world.names().iter().all(|name| name.starts_with("p/")), "the pack that was published all the same is deleted");
-}
-
-#[test]
-fn a_file_that_changes_while_it_is_sealed_is_an_error() {
-    let changes: [fn(&Path); 4] = [
-        |file| fs::write(file, b"longer than before").unwrap(),
-        |file| fs::write(file, b"").unwrap(),
-        |file| fs::remove_file(file).unwrap(),
-        |file| {
-            fs::remove_file(file).unwrap();
-            std::os::unix::fs::symlink("/etc/hostname", file).unwrap();
-        },
-    ];
-    for change in changes {
-        let world = World::new();
-        let victim = world.place.path().join("study/b");
-        // Progress is reported after each file: the second one changes once the first is sealed.
-        let control = Control::with_listener(move |_, done| {
-            if done < 1.0 {
-                change(&victim)
-            }
-        });
-        let outcome = world.seal_for("p", &[("a", b"first"), ("b", b"second")], &[&world.researcher_id], &control, 1 << 30);
-        assert_eq!(kind(outcome), Kind::SourceChanged);
-        assert!(world.names().is_empty());
-    }
-}
-
-#[test]
-fn what_cannot_be_sealed_is_refused_before_anything_is_uploaded() {
-    let world = World::new();
-    let refused = |expected: Kind, limits: Limits, prepare: &dyn Fn(&Path)| {
-        let folder = world.study(&[("a/b", b"12345"), ("c", b"67890")]);
-        prepare(&folder);
-        let (client, keys) = (&world.client, &world.hospital);
-        let outcome = seal_folder(client, "p", &folder, keys, &world.hospital_id, &[&world.researcher_id], "", &limits, &Control::new());
-        assert_eq!(kind(outcome), expected);
-        assert!(world.names().is_empty());
-    };
-    let defaults = Limits::default;
-    refused(Kind::NothingToSeal, defaults(), &|folder| {
-        fs::remove_file(folder.join("a/b")).unwrap();
-        fs::remove_file(folder.join("c")).unwrap();
-    });
-    refused(Kind::UnsafePath, defaults(), &|folder| std::os::unix::fs::symlink("c", folder.join("link")).unwrap());
-    refused(Kind::UnsafePath, defaults(), &|folder| std::os::unix::fs::symlink("/etc", folder.join("a/link")).unwrap());
-    refused(Kind::UnsafePath, defaults(), &|folder| fs::write(folder.join("C"), b"").unwrap());
-    refused(Kind::UnsafePath, defaults(), &|folder| fs::write(folder.join("aux.dcm"), b"").unwrap());
-    refused(Kind::UnsafePath, defaults(), &|folder| {
-        use std::os::unix::ffi::OsStrExt;
-        fs::write(folder.join(std::ffi::OsStr::from_bytes(b"\xff")), b"").unwrap();
-    });
-    refused(Kind::LimitExceeded, Limits { files: 1, ..defaults() }, &|_| {});
-    refused(Kind::LimitExceeded, Limits { study_bytes: 9, ..defaults() }, &|_| {});
-    refused(Kind::LimitExceeded, defaults(), &|folder| {
-        fs::File::create(folder.join("huge")).unwrap().set_len((1 << 30) + 1).unwrap();
-    });
-    refused(Kind::FileUnreadable, defaults(), &|folder| fs::remove_dir_all(folder).unwrap());
-    let purpose = "x".repeat(129);
-    let folder = world.study(&[("a", b"x")]);
-    let seal = |sender: &str, purpose: &str| {
-        let limits = Limits::default();
-        let recipients = [world.researcher_id.as_str()];
-        seal_folder(&world.client, "p", &folder, &world.hospital, sender, &recipients, purpose, &limits, &Control::new())
-    };
-    assert_eq!(kind(seal(&world.hospital_id, &purpose)), Kind::InvalidArgument);
-    assert_eq!(kind(seal(&world.hospital_id, "Brust-MRT für alle")), Kind::InvalidArgument);
-    assert_eq!(kind(seal(&world.researcher_id, "")), Kind::PrivateKeyMissing, "the researcher is a peer of the hospital's store");
-}
-
-#[test]
 fn limits_of_the_receiver_hold() {
     let world = World::new();
     world.seal("p", &[("a", &noise(3 << 20)), ("b", b"x")]).unwrap();
@@ -398,13 +268,6 @@ fn limits_of_the_receiver_hold() {
     assert_eq!(kind(with(Limits { study_bytes: 1 << 20, ..defaults() })), Kind::LimitExceeded);
     assert_eq!(kind(with(Limits { header_bytes: 100, ..defaults() })), Kind::LimitExceeded);
     assert!(with(Limits { files: 2, study_bytes: (3 << 20) + 1, header_bytes: 4096 }).is_ok());
-}
-
-#[test]
-fn a_decomposed_name_is_sealed_in_composed_form() {
-    let world = World::new();
-    world.seal("p", &[("e\u{301}tude/a", b"x")]).unwrap();
-    assert_eq!(world.open("p").unwrap().files[0].path.as_str(), "\u{e9}tude/a");
 }
 
 #[test]

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::super::seal::Job;
 use super::super::*;
 use crate::control::Control;
 use crate::error::{Error, Kind, Result};
@@ -17,13 +17,15 @@ use crate::transfer::{BoxFuture, Client, ClientSettings, ObjectInfo, ObjectStore
 /// What a reading yields: all files, or kind and detail of the error with what had been delivered before it.
 pub(super) type Outcome = std::result::Result<Vec<Vec<u8>>, (Kind, String, Vec<Vec<u8>>)>;
 
-/// Objects by name, the order in which they were published, and a name ending whose publication loses its answer or fails.
+/// Objects by name, the order in which they were published, and a name ending whose publication loses its answer.
 #[derive(Default)]
 pub(super) struct Memory {
     pub(super) objects: Mutex<BTreeMap<String, Vec<u8>>>,
     pub(super) published: Mutex<Vec<String>>,
     pub(super) lose_answer: Mutex<Option<&'static str>>,
-    pub(super) refuse: Mutex<Option<&'static str>>,
+    /// Ending of the names whose publication fails, and how, once so many objects were published.
+    pub(super) fail: Mutex<Option<(&'static str, Kind)>>,
+    pub(super) fail_after: AtomicUsize,
 }
 
 struct MemoryUpload {
@@ -88,12 +90,19 @@ impl Upload for MemoryUpload {
     }
     fn finish(self: Box<Self>) -> BoxFuture<'static, ObjectInfo> {
         Box::pin(async move {
-            if self.store.refuse.lock().unwrap().is_some_and(|ending| self.name.ends_with(ending)) {
-                return Err(Error::new(Kind::StoreUnwritable, ""));
+            if let Some((ending, kind)) = *self.store.fail.lock().unwrap()
+                && self.name.ends_with(ending)
+                && self.store.published.lock().unwrap().len() >= self.store.fail_after.load(Ordering::Relaxed)
+            {
+                return Err(Error::new(kind, ""));
             }
             let mut objects = self.store.objects.lock().unwrap();
-            if self.replace == Replace::Never && objects.contains_key(&self.name) {
-                return Err(Error::new(Kind::ObjectExists, ""));
+            match (&self.replace, objects.get(&self.name)) {
+                (Replace::Never, Some(_)) => return Err(Error::new(Kind::ObjectExists, "")),
+                (Replace::Version(version), found) if found.is_none_or(|bytes| info("", bytes).version != *version) => {
+                    return Err(Error::new(Kind::ObjectChanged, ""));
+                }
+                _ => {}
             }
             let info = info(&self.name, &self.bytes);
             objects.insert(self.name.clone(), self.bytes);
@@ -110,17 +119,17 @@ impl Upload for MemoryUpload {
 }
 
 /// A hospital, a researcher who confirmed each other, a store between them, and a study.
-pub(super) struct World {
-    pub(super) place: tempfile::TempDir,
+pub(in crate::package) struct World {
+    pub(in crate::package) place: tempfile::TempDir,
     pub(super) store: Arc<Memory>,
     pub(super) client: Client,
-    pub(super) hospital: KeyStore,
-    pub(super) hospital_id: String,
+    pub(in crate::package) hospital: KeyStore,
+    pub(in crate::package) hospital_id: String,
     pub(super) researcher: KeyStore,
     pub(super) researcher_id: String,
 }
 
-pub(super) fn key_store(folder: PathBuf) -> KeyStore {
+pub(in crate::package) fn key_store(folder: PathBuf) -> KeyStore {
     let key_file = folder.join("master.key");
     KeyStore::open(&folder, Unlock::KeyFile(key_file)).unwrap()
 }
@@ -132,7 +141,7 @@ pub(super) fn befriend(here: &KeyStore, there: &KeyStore, id: &str) {
 }
 
 impl World {
-    pub(super) fn new() -> World {
+    pub(in crate::package) fn new() -> World {
         let place = tempfile::tempdir().unwrap();
         let store = Arc::<Memory>::default();
         let settings = ClientSettings { parallel: 3, timeout: Duration::from_secs(30), retries: 0, ..ClientSettings::default() };
@@ -167,13 +176,23 @@ impl World {
         files: &[(&str, &[u8])],
         recipients: &[&str],
         control: &Control,
-        max_pack: u64,
+        pack_bytes: u64,
     ) -> Result<PackageFacts> {
         let folder = self.study(files);
-        let limits = Limits::default();
-        let remote = Folder::new(path);
-        let job = Job { client: &self.client, remote, folder: &folder, keys: &self.hospital, limits: &limits, control, max_pack };
-        job.seal(&self.hospital_id, recipients, "test")
+        let options = SealOptions { pack_bytes, ..SealOptions::default() };
+        self.seal_as(path, &Contents::Folder(&folder), recipients, &options, control)
+    }
+
+    pub(super) fn seal_as(
+        &self,
+        path: &str,
+        contents: &Contents<'_>,
+        recipient_ids: &[&str],
+        options: &SealOptions,
+        control: &Control,
+    ) -> Result<PackageFacts> {
+        let parties = Parties { sender_id: &self.hospital_id, recipient_ids, purpose: "test" };
+        seal(&self.client, path, contents, &self.hospital, &parties, options, control)
     }
 
     pub(super) fn open(&self, path: &str) -> Result<Package> {

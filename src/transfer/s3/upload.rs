@@ -31,9 +31,7 @@ const SLOWEST: u64 = 32 << 10;
 
 /// Starts an upload. Whether the name is free is asked first, since not every server knows conditional writes.
 pub(super) async fn start(bucket: &Arc<Bucket>, name: &str, replace: Replace) -> Result<Box<dyn Upload>> {
-    if replace == Replace::Never {
-        refuse_existing(bucket, name).await?;
-    }
+    check_condition(bucket, name, &replace).await?;
     Ok(Box::new(S3Upload {
         bucket: Arc::clone(bucket),
         name: name.to_owned(),
@@ -47,13 +45,40 @@ pub(super) async fn start(bucket: &Arc<Bucket>, name: &str, replace: Replace) ->
     }))
 }
 
-async fn refuse_existing(bucket: &Bucket, name: &str) -> Result<()> {
-    match bucket.head(name).await {
-        Ok(_) => Err(Error::new(Kind::ObjectExists, "")),
-        Err(error) if error.kind() == Kind::ObjectNotFound => Ok(()),
+/// Asks whether the condition of a write holds now.
+async fn check_condition(bucket: &Bucket, name: &str, replace: &Replace) -> Result<()> {
+    let expected = match replace {
+        Replace::Allowed => return Ok(()),
+        Replace::Never => None,
+        Replace::Version(version) => Some(version.as_str()),
+    };
+    match (bucket.head(name).await, expected) {
+        (Ok(_), None) => Err(Error::new(Kind::ObjectExists, "")),
+        (Ok(found), Some(version)) if found.version == version => Ok(()),
+        (Ok(_), Some(_)) => Err(not_that_version()),
+        (Err(error), None) if error.kind() == Kind::ObjectNotFound => Ok(()),
+        (Err(error), Some(_)) if error.kind() == Kind::ObjectNotFound => Err(not_that_version()),
         // Who may write but not list is told 403 for a name that is free; the condition on the write decides then.
-        Err(error) if error.kind() == Kind::AccessDenied => Ok(()),
-        Err(error) => Err(error),
+        (Err(error), None) if error.kind() == Kind::AccessDenied => Ok(()),
+        (Err(error), _) => Err(error),
+    }
+}
+
+fn not_that_version() -> Error {
+    Error::new(Kind::ObjectChanged, "the object is not the one that is to be replaced")
+}
+
+/// Conditions as HTTP puts them: `If-None-Match`, `If-Match`.
+#[derive(Default)]
+struct Condition {
+    free: Option<String>,
+    version: Option<String>,
+}
+
+impl Condition {
+    /// Goes on without; `false` when there was none.
+    fn drop_it(&mut self) -> bool {
+        self.free.take().is_some() | self.version.take().is_some()
     }
 }
 
@@ -185,15 +210,18 @@ impl S3Upload {
         loop {
             let is_unknown = AtomicBool::new(false);
             let sent = patience.retry(|| async {
-                let request = bucket.client.put_object().bucket(&bucket.name).key(&self.name).set_if_none_match(condition.clone());
+                let request = bucket.client.put_object().bucket(&bucket.name).key(&self.name).set_if_none_match(condition.free.clone());
+                let request = request.set_if_match(condition.version.clone());
                 request.body(again(&body)?).send().await.map_err(|error| {
                     is_unknown.store(is_not_implemented(&error), Ordering::Relaxed);
                     refused(translate(&bucket.place, Doing::Writing, error), is_unknown.load(Ordering::Relaxed))
                 })
             });
             match sent.await {
-                Err(_) if is_unknown.load(Ordering::Relaxed) && condition.take().is_some() => refuse_existing(bucket, &self.name).await?,
-                sent => return Ok(sent?.e_tag),
+                Err(_) if is_unknown.load(Ordering::Relaxed) && condition.drop_it() => {
+                    check_condition(bucket, &self.name, &self.replace).await?
+                }
+                sent => return Ok(sent.map_err(|error| self.explained(error))?.e_tag),
             }
         }
     }
@@ -208,21 +236,36 @@ impl S3Upload {
             let is_unknown = AtomicBool::new(false);
             let sent = patience.retry(|| async {
                 let request = bucket.client.complete_multipart_upload().bucket(&bucket.name).key(&self.name).set_upload_id(self.id.clone());
-                let request = request.multipart_upload(parts.clone()).set_if_none_match(condition.clone());
+                let request = request.multipart_upload(parts.clone()).set_if_none_match(condition.free.clone());
+                let request = request.set_if_match(condition.version.clone());
                 request.send().await.map_err(|error| {
                     is_unknown.store(is_not_implemented(&error), Ordering::Relaxed);
                     refused(translate(&bucket.place, Doing::Writing, error), is_unknown.load(Ordering::Relaxed))
                 })
             });
             match sent.await {
-                Err(_) if is_unknown.load(Ordering::Relaxed) && condition.take().is_some() => refuse_existing(bucket, &self.name).await?,
-                sent => return Ok(sent?.e_tag),
+                Err(_) if is_unknown.load(Ordering::Relaxed) && condition.drop_it() => {
+                    check_condition(bucket, &self.name, &self.replace).await?
+                }
+                sent => return Ok(sent.map_err(|error| self.explained(error))?.e_tag),
             }
         }
     }
 
-    fn condition(&self) -> Option<String> {
-        (self.replace == Replace::Never).then(|| "*".to_owned())
+    fn condition(&self) -> Condition {
+        match &self.replace {
+            Replace::Allowed => Condition::default(),
+            Replace::Never => Condition { free: Some("*".to_owned()), version: None },
+            Replace::Version(version) => Condition { free: None, version: super::condition(version) },
+        }
+    }
+
+    /// The store's word for a condition that does not hold, in ours.
+    fn explained(&self, error: Error) -> Error {
+        match (&self.replace, error.kind()) {
+            (Replace::Version(_), Kind::ObjectExists | Kind::ObjectNotFound) => not_that_version(),
+            _ => error,
+        }
     }
 
     /// Drops the parts, here and at the server.
