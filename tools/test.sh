@@ -49,4 +49,28 @@ for program in "$work/process_study" target/debug/examples/process_study; do
   [ -s "$work/run/results/RESEARCH-001_segmentation.nii.gz" ]
   rm -rf "$work/run"
 done
+echo "== the hospital's side, in C, C++ and Rust: sealed by each, opened by the command line"
+cc -std=c99 -Wall -Wextra -Wpedantic -Werror -Iinclude examples/seal_study/seal_study.c -o "$work/seal_c" \
+  -Lbuild/lib -lsmp -Wl,-rpath,"$PWD/build/lib"
+c++ -std=c++11 -Wall -Wextra -Wpedantic -Werror -Iinclude examples/seal_study/seal_study.cpp -o "$work/seal_cpp" \
+  -Lbuild/lib -lsmp -Wl,-rpath,"$PWD/build/lib"
+mkdir -p "$work/hospital/store"
+researcher() {
+  HOME="$work" target/debug/smp --set "cloud.bucket=$work/hospital/store" --set "workspace=$work/ws" --set "audit_log_path=$work/log" \
+    --set "key_store_path=$work/keys" --set "encryption_key_path=$work/keys/master.key" "$@"
+}
+researcher keys generate --purpose research >"$work/identity"
+{ read -r id; read -r fingerprint; } <"$work/identity"
+researcher keys export "$id" >"$work/researcher.pem"
+for program in "$work/seal_c" "$work/seal_cpp" target/debug/examples/seal_study; do
+  name=$(basename "$program")
+  "$program" "$work/study" "$work/hospital" "$work/researcher.pem" "$fingerprint" "incoming/$name" | tee "$work/lines"
+  if [ ! -e "$work/hospital-known" ]; then
+    sender=$(researcher keys import hospital "$work/hospital/hospital.pem" | head -n 1)
+    researcher keys confirm "$sender" "$(sed -n 's/^Our fingerprint, to be read out: //p' "$work/lines")"
+    touch "$work/hospital-known"
+  fi
+  researcher unseal "incoming/$name" "$work/opened-$name"
+  diff -r "$work/study" "$work/opened-$name"
+done
 echo "all tests passed"

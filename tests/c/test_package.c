@@ -88,6 +88,55 @@ static void sealed_and_opened(const char *folder)
     site_close(&site);
 }
 
+/* Instances that are in memory, sealed for the sender too, so that the package can be granted to somebody else afterwards. */
+static void sealed_from_memory_and_granted(const char *folder)
+{
+    struct site site = site_open(folder);
+    smp_keystore *newcomer = smp_keystore_open(check_path(folder, "newcomer-keys"), NULL);
+    const char *newcomer_id = smp_keystore_generate(newcomer, SMP_KEY_ECDH_P384, "oncology"), *plain = check_path(folder, "plain");
+    smp_request *request = smp_request_new(NULL);
+    char both[128], *bytes;
+    size_t size = 0;
+    CHECK(newcomer_id != NULL && request != NULL);
+    snprintf(both, sizeof both, "%s,%s", site.researcher_id, site.hospital_id);
+    CHECK_STATUS(smp_seal_instances(site.config, site.hospital, site.hospital_id, both, request, "memory/a"), SMP_ERR_NOTHING_TO_SEAL);
+    CHECK_STATUS(smp_request_add_instance(request, (const uint8_t *)"first", 5), SMP_OK);
+    CHECK_STATUS(smp_request_add_instance(request, (const uint8_t *)"second", 6), SMP_OK);
+    CHECK_STATUS(smp_seal_instances(site.config, site.hospital, site.hospital_id, both, request, "memory/a"), SMP_OK);
+    CHECK_STATUS(smp_seal_instances(site.config, site.hospital, site.hospital_id, both, request, "memory/a"), SMP_ERR_PACKAGE_EXISTS);
+    CHECK_STATUS(smp_seal_instances(site.config, site.hospital, site.hospital_id, site.researcher_id, request, "memory/b"), SMP_OK);
+
+    site_introduce(site.hospital, site.hospital_id, newcomer);
+    CHECK_NULL(smp_verify_package(site.config, newcomer, "memory/a"), SMP_ERR_NOT_A_RECIPIENT);
+    CHECK_STATUS(smp_grant_study(site.config, site.hospital, newcomer_id, "memory/a"), SMP_ERR_KEY_NOT_FOUND);
+    site_introduce(newcomer, newcomer_id, site.hospital);
+    CHECK_STATUS(smp_grant_study(site.config, site.hospital, newcomer_id, "memory/a"), SMP_OK);
+    CHECK_STATUS(smp_grant_study(site.config, site.hospital, newcomer_id, "memory/b"), SMP_ERR_NOT_A_RECIPIENT);
+    CHECK_STATUS(smp_grant_study(site.config, site.researcher, site.researcher_id, "memory/a"), SMP_ERR_PRIVATE_KEY_MISSING);
+    CHECK_STATUS(smp_grant_study(site.config, site.hospital, " ", "memory/a"), SMP_ERR_INVALID_ARGUMENT);
+    CHECK_STATUS(smp_grant_study(site.config, site.hospital, newcomer_id, "memory/none"), SMP_ERR_OBJECT_NOT_FOUND);
+    CHECK_STATUS(smp_unseal_study(site.config, newcomer, "memory/a", plain), SMP_OK);
+    bytes = check_read(check_path(plain, "instance-000002.dcm"), &size);
+    CHECK(bytes != NULL && size == 6 && memcmp(bytes, "second", 6) == 0);
+    free(bytes);
+    CHECK(smp_verify_package(site.config, site.researcher, "memory/a") != NULL);
+
+    CHECK_STATUS(smp_seal_instances(NULL, site.hospital, "a", "b", request, "c"), SMP_ERR_NULL_ARGUMENT);
+    CHECK_STATUS(smp_seal_instances(site.config, NULL, "a", "b", request, "c"), SMP_ERR_NULL_ARGUMENT);
+    CHECK_STATUS(smp_seal_instances(site.config, site.hospital, NULL, "b", request, "c"), SMP_ERR_NULL_ARGUMENT);
+    CHECK_STATUS(smp_seal_instances(site.config, site.hospital, "a", NULL, request, "c"), SMP_ERR_NULL_ARGUMENT);
+    CHECK_STATUS(smp_seal_instances(site.config, site.hospital, "a", "b", NULL, "c"), SMP_ERR_NULL_ARGUMENT);
+    CHECK_STATUS(smp_seal_instances(site.config, site.hospital, "a", "b", request, NULL), SMP_ERR_NULL_ARGUMENT);
+    CHECK_STATUS(smp_grant_study(NULL, site.hospital, "a", "b"), SMP_ERR_NULL_ARGUMENT);
+    CHECK_STATUS(smp_grant_study(site.config, NULL, "a", "b"), SMP_ERR_NULL_ARGUMENT);
+    CHECK_STATUS(smp_grant_study(site.config, site.hospital, NULL, "b"), SMP_ERR_NULL_ARGUMENT);
+    CHECK_STATUS(smp_grant_study(site.config, site.hospital, "a", NULL), SMP_ERR_NULL_ARGUMENT);
+    smp_request_free(request);
+    CHECK_STATUS(smp_seal_instances(site.config, site.hospital, "a", "b", request, "c"), SMP_ERR_INVALID_HANDLE);
+    smp_keystore_free(newcomer);
+    site_close(&site);
+}
+
 static void dead_handles_and_nulls(const char *folder)
 {
     smp_config *config = smp_config_new(), *dead = smp_config_new();
@@ -124,5 +173,7 @@ int main(int argc, char **argv)
     if (argc != 3) return 2;
     dead_handles_and_nulls(argv[1]);
     sealed_and_opened(argv[1]);
+    check_mkdir(check_path(argv[1], "memory-site"));
+    sealed_from_memory_and_granted(check_path(argv[1], "memory-site"));
     return check_end(argv[0]);
 }
