@@ -1003,8 +1003,10 @@ int32_t smp_keystore_remove(smp_keystore *keystore, const char *id);
  * Seals the files of a folder and uploads them, for the recipients alone to open.
  *
  * Blocks. The package's header is written last, so a package that can be found is complete. The upload is recorded in the audit log.
+ * After an interruption (the network, a killed process) the same call goes on behind the packs that were uploaded; a file that changed
+ * meanwhile makes it start anew.
  *
- * @param config            Store to upload to (`cloud.*`), `protocol` and `audit_log_path`.
+ * @param config            Store to upload to (`cloud.*`), `protocol`, `workspace` and `audit_log_path`.
  * @param keystore          Key store that holds the sender's identity and the confirmed recipients.
  * @param sender_id         Key id of the sender.
  * @param recipient_ids     Key ids of the recipients, separated by commas.
@@ -1019,6 +1021,43 @@ int32_t smp_seal_study(smp_config *config,
                        const char *recipient_ids,
                        const char *source_directory,
                        const char *remote_path);
+
+/**
+ * Seals instances that are in memory and uploads them, as `smp_seal_study` seals a folder.
+ *
+ * Blocks. In the package the instances are called `instance-000001.dcm` and so on, in the order in which they were added.
+ *
+ * @param config         Store to upload to (`cloud.*`), `protocol`, `workspace` and `audit_log_path`.
+ * @param keystore       Key store that holds the sender's identity and the confirmed recipients.
+ * @param sender_id      Key id of the sender.
+ * @param recipient_ids  Key ids of the recipients, separated by commas.
+ * @param request        Request that holds the instances (`smp_request_add_instance`); nothing else of it counts.
+ * @param remote_path    Folder of the store to make.
+ * @return `SMP_OK`, or for example `SMP_ERR_NOTHING_TO_SEAL` when the request holds no instances.
+ * @since 0.1
+ */
+int32_t smp_seal_instances(smp_config *config,
+                           smp_keystore *keystore,
+                           const char *sender_id,
+                           const char *recipient_ids,
+                           smp_request *request,
+                           const char *remote_path);
+
+/**
+ * Adds recipients to a package that an identity of this key store sealed. The data are not touched.
+ *
+ * Blocks. Works when the sender is among the recipients of its own package, because only who can open a package can pass its key on.
+ * Recipients that the package has already are left as they are. A grant cannot be taken back. It is recorded in the audit log.
+ *
+ * @param config         Store that holds the package (`cloud.*`), and `audit_log_path`.
+ * @param keystore       Key store that holds the sender's identity and the confirmed recipients.
+ * @param recipient_ids  Key ids of the new recipients, separated by commas.
+ * @param remote_path    Folder of the package in the store.
+ * @return `SMP_OK`, or for example `SMP_ERR_NOT_A_RECIPIENT` when the package was not sealed for the sender too, or
+ *         `SMP_ERR_OBJECT_CHANGED` when somebody else changed the header at the same time.
+ * @since 0.1
+ */
+int32_t smp_grant_study(smp_config *config, smp_keystore *keystore, const char *recipient_ids, const char *remote_path);
 
 /**
  * Checks a package: the sender's signature and every byte. Nothing is kept.
