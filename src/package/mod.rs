@@ -16,6 +16,8 @@
 mod bulk;
 mod chunked;
 mod derive;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod header;
 mod manifest;
 mod open;
