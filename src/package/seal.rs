@@ -279,6 +279,8 @@ struct Writer<'a> {
     /// Plaintext of the range being filled, never more than 512 chunks.
     plain: Zeroizing<Vec<u8>>,
     next_chunk: u64,
+    /// The range sealed last: it is hashed while the next one is encrypted.
+    sealed: Option<Vec<u8>>,
     leaves: Vec<Hash>,
     written: u64,
     send: &'a mut dyn FnMut(Vec<u8>) -> Result<()>,
@@ -288,7 +290,7 @@ impl<'a> Writer<'a> {
     fn new(chunks: Chunks, prefix: [u8; PREFIX], send: &'a mut dyn FnMut(Vec<u8>) -> Result<()>) -> Writer<'a> {
         // Reserved at once: a buffer that grows leaves copies of plaintext behind.
         let plain = Zeroizing::new(Vec::with_capacity(RANGE_CHUNKS * CHUNK));
-        Writer { chunks, prefix: Some(prefix), plain, next_chunk: 0, leaves: Vec::new(), written: 0, send }
+        Writer { chunks, prefix: Some(prefix), plain, next_chunk: 0, sealed: None, leaves: Vec::new(), written: 0, send }
     }
 
     fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
@@ -317,6 +319,8 @@ impl<'a> Writer<'a> {
     /// Ends the message: sealed length and leaf hashes.
     fn finish(mut self) -> Result<(u64, Vec<Hash>)> {
         self.flush(true)?;
+        let leaf = self.sealed.as_deref().map(tree::leaf);
+        self.send_sealed(leaf)?;
         Ok((self.written, self.leaves))
     }
 
@@ -330,10 +334,20 @@ impl<'a> Writer<'a> {
         if let Some(prefix) = prefix {
             front.copy_from_slice(&prefix);
         }
-        self.chunks.seal_run(self.next_chunk, &self.plain, last, body)?;
+        let (chunks, first, plain, before) = (&self.chunks, self.next_chunk, &self.plain, self.sealed.as_deref());
+        let (outcome, leaf) = rayon::join(|| chunks.seal_run(first, plain, last, body), || before.map(tree::leaf));
+        outcome?;
         self.next_chunk += (self.plain.len() / CHUNK) as u64;
         self.plain.clear();
-        self.leaves.push(tree::leaf(&range));
+        self.send_sealed(leaf)?;
+        self.sealed = Some(range);
+        Ok(())
+    }
+
+    /// Uploads the range that was sealed last, once its hash is known.
+    fn send_sealed(&mut self, leaf: Option<Hash>) -> Result<()> {
+        let Some((range, leaf)) = self.sealed.take().zip(leaf) else { return Ok(()) };
+        self.leaves.push(leaf);
         self.written += range.len() as u64;
         (self.send)(range)
     }
