@@ -1,7 +1,7 @@
 # Two targets are all that a newcomer needs:
 #   make demo   builds the library, makes a sample study, runs the main job on it from a C program, shows the result
 #   make test   installs what the tests need and runs all of them
-# The rest: library, install, header, fmt, lint, clean.
+# The rest: library, install, header, fmt, lint, fuzz, bench, clean.
 
 SHELL       := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -16,7 +16,7 @@ C99    := -std=c99 -Wall -Wextra -Wpedantic -Werror
 # ONNX Runtime's shared library out of the PyPI wheel; the library itself finds it by this variable at run time.
 RUNTIME = $(firstword $(wildcard $(abspath $(BUILD))/$(1)/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime.so.*))
 
-.PHONY: library demo test install header fmt lint clean
+.PHONY: library demo test install header fmt lint fuzz bench clean
 
 library:
 	tools/setup.sh build
@@ -45,6 +45,15 @@ lint:
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --lib
+
+# Every parser of foreign bytes, SECONDS each.
+SECONDS_EACH ?= 60
+fuzz:
+	tools/fuzz.sh $(SECONDS_EACH)
+
+# Sealing and opening beside other tools, on one processor and on two.
+bench:
+	benches/compare/run.sh
 
 clean:
 	rm -rf $(BUILD)

@@ -14,6 +14,9 @@ pub mod deid;
 pub mod dicom;
 pub mod erase;
 pub mod error;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod host;
 pub mod imaging;
 pub mod inference;

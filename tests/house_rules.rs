@@ -59,9 +59,10 @@ fn shortcuts(source: &str) -> Vec<String> {
     shortcuts.found
 }
 
-/// Name and contents of every file of Rust: the crate's, the tests', the examples'.
+/// Name and contents of every file of Rust: the crate's, the tests', the examples', the benchmarks' and the fuzz targets'.
 fn texts() -> Vec<(String, String)> {
-    let names = files_on_disk().into_iter().chain(rust_files("tests")).chain(rust_files("examples"));
+    let folders = ["tests", "examples", "benches/compare/src", "fuzz/fuzz_targets"];
+    let names = files_on_disk().into_iter().chain(folders.into_iter().flat_map(rust_files));
     names.map(|name| (name.clone(), std::fs::read_to_string(root().join(&name)).unwrap())).collect()
 }
 

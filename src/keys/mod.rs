@@ -33,6 +33,8 @@
 mod entry;
 mod files;
 mod fingerprint;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod identity;
 mod private_pem;
 mod rest;

@@ -40,8 +40,10 @@ pub(super) enum Stretch {
 const EXPORT_ROUNDS: u32 = 600_000;
 
 /// The most work a file may ask for before its password is known to be right.
-const MAX_ROUNDS: u32 = 10_000_000;
-const MAX_SCRYPT_COST: u64 = 1 << 17;
+///
+/// Fuzzing looks for faults in the reading and not for patience.
+const MAX_ROUNDS: u32 = if cfg!(fuzzing) { 100 } else { 10_000_000 };
+const MAX_SCRYPT_COST: u64 = if cfg!(fuzzing) { 16 } else { 1 << 17 };
 
 /// Fills a buffer from the system's generator.
 pub(super) fn fill_random(buffer: &mut [u8]) -> Result<()> {

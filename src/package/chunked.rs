@@ -4,24 +4,24 @@
 //! empty, so the end of the message is authenticated by its shape and no flag is needed. Key, base nonce and commitment come from HKDF-Expand over
 //! object key, salt and context; the nonce of a chunk is the base nonce XOR its number, so a chunk in another place does not open.
 //!
-//! [`Chunks::open_run`] opens any run of whole chunks in place, which serves both whole messages and ranges fetched on their own, and
-//! spreads them over the rayon pool. It gives out all of a run or nothing: on a bad tag the buffer is wiped first (NIST SP 800-38D, 7.2).
+//! [`Chunks::open_run`] opens any run of whole chunks, which serves both whole messages and ranges fetched on their own, and spreads them over
+//! the rayon pool. Each chunk goes straight to its own place, so that a file's bytes are written once, where they stay. It gives out all of a
+//! run or nothing: on a bad tag every place is wiped first (NIST SP 800-38D, 7.2).
 
-use aes_gcm::aead::{AeadInOut, KeyInit as _};
-use aes_gcm::{Aes256Gcm, Nonce, Tag};
 use hmac::Hmac;
 use rayon::prelude::*;
 use sha2::Sha512;
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
+use super::bulk::{BulkKey, NONCE};
 use super::derive;
 use crate::error::{Error, Kind, Result};
 
+pub(super) use super::bulk::TAG;
+
 /// Plaintext bytes of a full chunk.
 pub(super) const CHUNK: usize = 16_384;
-/// Bytes of a tag.
-pub(super) const TAG: usize = 16;
 /// Bytes of a full chunk with its tag.
 pub(super) const SEALED_CHUNK: usize = CHUNK + TAG;
 /// Salt and commitment.
@@ -30,12 +30,11 @@ pub(super) const PREFIX: usize = SALT + COMMITMENT;
 const SALT: usize = 24;
 const COMMITMENT: usize = 32;
 const KEY: usize = 32;
-const NONCE: usize = 12;
 
 /// Chunks of one message, at most (c2sp.org/chunked-encryption, "Message chunking").
 const MAX_CHUNKS: u64 = 1 << 38;
 
-/// Chunks that one rayon task handles at least: 16 take about 80 µs, far above the cost of handing a task over.
+/// Chunks that one rayon task handles at least: 16 take about 100 µs, far above the cost of handing a task over.
 const CHUNKS_PER_TASK: usize = 16;
 
 /// Why a sealed object does not open. Says nothing of keys, so it may be shown.
@@ -76,7 +75,7 @@ pub(super) fn plain_len(sealed: u64) -> Option<u64> {
 
 /// The chunk cipher of one object.
 pub(super) struct Chunks {
-    cipher: Aes256Gcm,
+    cipher: BulkKey,
     base_nonce: [u8; NONCE],
 }
 
@@ -107,8 +106,7 @@ impl Chunks {
         derive::expand::<Hmac<Sha512>>(key, &info, derived.as_mut())?;
         let (key, rest) = derived.split_at(KEY);
         let (nonce, commitment) = rest.split_at(NONCE);
-        let defect = |_| Error::new(Kind::Internal, "a key has the wrong length");
-        let cipher = Aes256Gcm::new_from_slice(key).map_err(defect)?;
+        let cipher = BulkKey::new(key)?;
         let (mut base_nonce, mut committed) = ([0u8; NONCE], [0u8; COMMITMENT]);
         base_nonce.copy_from_slice(nonce);
         committed.copy_from_slice(commitment);
@@ -123,50 +121,49 @@ impl Chunks {
             return Err(defect());
         }
         let seal = |(position, piece): (usize, &mut [u8])| {
-            let (body, tag) = piece.split_at_mut(piece.len().checked_sub(TAG).ok_or_else(defect)?);
             let start = position * CHUNK;
-            body.copy_from_slice(plain.get(start..start + body.len()).ok_or_else(defect)?);
-            let nonce = self.nonce(first, position).ok_or_else(defect)?;
-            tag.copy_from_slice(&self.cipher.encrypt_inout_detached(&nonce, &[], body.into()).map_err(|_| defect())?);
-            Ok(())
+            let end = start + piece.len().checked_sub(TAG).ok_or_else(defect)?;
+            let nonce = self.nonce(first.saturating_add(position as u64)).ok_or_else(defect)?;
+            self.cipher.seal(nonce, plain.get(start..end).ok_or_else(defect)?, piece)
         };
         sealed.par_chunks_mut(SEALED_CHUNK).enumerate().with_min_len(CHUNKS_PER_TASK).try_for_each(seal)
     }
 
-    /// Opens a run of sealed chunks in place; [`plain_pieces`] then walks over the plaintext. With `last` the run ends the message. On a
-    /// fault the whole run is wiped.
-    pub(super) fn open_run(&self, first: u64, sealed: &mut [u8], last: bool) -> Result<(), Fault> {
+    /// Opens a run of sealed chunks that starts with chunk `first`. `places` is where their plaintext goes: one slice of the right length for each
+    /// chunk, wherever it lies. With `last` the run ends the message. On a fault all places are wiped.
+    pub(super) fn open_run(&self, first: u64, sealed: &[u8], last: bool, places: &mut [&mut [u8]]) -> Result<(), Fault> {
+        let outcome = self.try_open_run(first, sealed, last, places);
+        if outcome.is_err() {
+            places.iter_mut().for_each(|place| place.zeroize());
+        }
+        outcome
+    }
+
+    fn try_open_run(&self, first: u64, sealed: &[u8], last: bool, places: &mut [&mut [u8]]) -> Result<(), Fault> {
         // A last chunk shorter than a tag, or a message that ends with a full chunk, was cut.
         let rest = sealed.len() % SEALED_CHUNK;
-        if if last { rest < TAG } else { rest != 0 } {
-            sealed.zeroize();
+        if if last { rest < TAG } else { rest != 0 } || sealed.len().div_ceil(SEALED_CHUNK) != places.len() {
             return Err(Fault::Length);
         }
-        let open = |(position, piece): (usize, &mut [u8])| {
+        let open = |(position, (piece, place)): (usize, (&[u8], &mut &mut [u8]))| {
             let number = first.saturating_add(position as u64);
-            let (body, tag) = piece.split_at_mut_checked(piece.len().checked_sub(TAG)?)?;
-            let (nonce, tag) = (self.nonce(first, position), Tag::try_from(&*tag).ok());
-            let opened = nonce.zip(tag).map(|(nonce, tag)| self.cipher.decrypt_inout_detached(&nonce, &[], body.into(), &tag));
-            if matches!(opened, Some(Ok(()))) { None } else { Some(number) }
+            let opened = self.nonce(number).is_some_and(|nonce| self.cipher.open(nonce, piece, place));
+            if opened { None } else { Some(number) }
         };
-        let forged = sealed.par_chunks_mut(SEALED_CHUNK).enumerate().with_min_len(CHUNKS_PER_TASK).filter_map(open).min();
-        match forged {
-            None => Ok(()),
-            Some(number) => {
-                sealed.zeroize();
-                Err(Fault::Chunk(number))
-            }
-        }
+        let pieces = sealed.par_chunks(SEALED_CHUNK).zip(places).enumerate().with_min_len(CHUNKS_PER_TASK);
+        pieces.filter_map(open).min().map_or(Ok(()), |number| Err(Fault::Chunk(number)))
     }
 
     /// Base nonce XOR chunk number, big-endian; `None` past the format's last chunk.
-    fn nonce(&self, first: u64, position: usize) -> Option<Nonce<aes_gcm::aead::consts::U12>> {
-        let number = first.checked_add(position as u64).filter(|number| *number < MAX_CHUNKS)?;
+    fn nonce(&self, number: u64) -> Option<[u8; NONCE]> {
+        if number >= MAX_CHUNKS {
+            return None;
+        }
         let mut nonce = self.base_nonce;
         for (byte, counter) in nonce[NONCE - 8..].iter_mut().zip(number.to_be_bytes()) {
             *byte ^= counter;
         }
-        Some(nonce.into())
+        Some(nonce)
     }
 }
 
@@ -180,16 +177,25 @@ pub(super) fn run_len(plain: usize, last: bool) -> Option<usize> {
     }
 }
 
-/// The plaintext in an opened run, chunk by chunk.
-pub(super) fn plain_pieces(opened: &[u8]) -> impl Iterator<Item = &[u8]> {
-    opened.chunks(SEALED_CHUNK).map(|piece| &piece[..piece.len().saturating_sub(TAG)])
+/// Plaintext bytes of a sealed run of chunks; a piece at the end that is shorter than a tag counts for nothing.
+pub(super) fn opened_len(sealed: usize) -> usize {
+    sealed / SEALED_CHUNK * CHUNK + (sealed % SEALED_CHUNK).saturating_sub(TAG)
 }
 
 /// Opens a whole message. Its length is authenticated with the last chunk; nothing comes out unless everything was genuine.
-pub(super) fn open_message(key: &[u8], context: &[u8], mut sealed: Zeroizing<Vec<u8>>) -> Result<Zeroizing<Vec<u8>>, Fault> {
-    let (prefix, body) = sealed.split_at_mut_checked(PREFIX).ok_or(Fault::Commitment)?;
-    Chunks::resume(key, prefix, context)?.open_run(0, body, true)?;
-    let mut plain = Zeroizing::new(Vec::with_capacity(body.len()));
-    plain_pieces(body).for_each(|piece| plain.extend_from_slice(piece));
-    Ok(plain)
+pub(super) fn open_message(key: &[u8], context: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Fault> {
+    let (prefix, body) = sealed.split_at_checked(PREFIX).ok_or(Fault::Commitment)?;
+    Chunks::resume(key, prefix, context)?.open_whole_run(0, body, true)
+}
+
+impl Chunks {
+    /// Opens a run into one buffer.
+    pub(super) fn open_whole_run(&self, first: u64, sealed: &[u8], last: bool) -> Result<Zeroizing<Vec<u8>>, Fault> {
+        let mut plain = Zeroizing::new(vec![0u8; opened_len(sealed.len())]);
+        let mut places: Vec<&mut [u8]> = plain.chunks_mut(CHUNK).collect();
+        // An end mark without plaintext has a place too.
+        places.resize_with(sealed.len().div_ceil(SEALED_CHUNK), Default::default);
+        self.open_run(first, sealed, last, &mut places)?;
+        Ok(plain)
+    }
 }

@@ -5,7 +5,8 @@
 //! about 8 MiB can be fetched, checked and decrypted on its own; the sender is known, was confirmed beforehand, and cannot deny it.
 //!
 //! Layers, from the inside out:
-//! - `chunked` encrypts one object, `tree` hashes it range by range, `wrap` carries the key to a recipient, `derive` makes every key;
+//! - `bulk` is the cipher for what is large, `chunked` encrypts one object with it, `tree` hashes it range by range, `wrap` carries the key to a
+//!   recipient, `derive` makes every key;
 //! - `header` and `manifest` are the two texts, each with exactly one spelling; `paths` and `pad` hold their rules;
 //! - [`seal()`] writes a package and [`grant()`] opens it to further recipients; [`open()`] proves one genuine, [`Package::read`] decrypts it, [`verify()`]
 //!   and [`unseal_to`] are its two other readers.
@@ -14,8 +15,11 @@
 //! header, nothing in a pack before its range's leaf stood in the manifest. Plaintext lives in erased-on-drop buffers; only [`unseal_to`]
 //! writes it anywhere.
 
+mod bulk;
 mod chunked;
 mod derive;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod grant;
 mod header;
 mod manifest;

@@ -1,7 +1,6 @@
 //! Opening: from a path in a store to a package that proved genuine, with its list of files decrypted and its packs known to be there.
 
 use sha2::{Digest, Sha256};
-use zeroize::Zeroizing;
 
 use super::chunked;
 use super::derive::{self, Name, Role};
@@ -168,7 +167,7 @@ pub(super) fn read_manifest(
     }
     let ranges = tree::ranges(size);
     let capacity = usize::try_from(size).map_err(|_| Error::new(Kind::OutOfMemory, "the manifest does not fit"))?;
-    let mut sealed = Zeroizing::new(Vec::with_capacity(capacity));
+    let mut sealed = Vec::with_capacity(capacity);
     let mut leaves = Vec::with_capacity(ranges.len());
     let plan = FetchPlan { name: &object.remote, version: &object.version, ranges: &ranges, spool_key: None };
     // A manifest of one range (8 MiB, tens of thousands of files) is checked as it arrives, so that a damaged transfer is repeated.
@@ -188,6 +187,6 @@ pub(super) fn read_manifest(
     }
     let object_key = derive::object_key(key.expose(), &header.package, &object.signed.name)?;
     let context = derive::context(Role::Manifest, &header.package, &object.signed.name);
-    let plain = chunked::open_message(object_key.expose(), &context, sealed).map_err(|fault| fault.of(&object.label))?;
+    let plain = chunked::open_message(object_key.expose(), &context, &sealed).map_err(|fault| fault.of(&object.label))?;
     Manifest::parse(&plain, header, limits)
 }

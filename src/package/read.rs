@@ -3,13 +3,18 @@
 //! A pack is fetched in ranges of about 8 MiB, its last one first: its hash proves the length, and its short last chunk is opened before anything
 //! of the pack is given out. Then the others follow in order. Each range passes three gates: its leaf hash (checked by the
 //! fetching threads, so a damaged range is fetched again), the tags of its chunks (checked on the rayon pool), and, for each file that it completes,
-//! the file's own SHA-256. Memory holds the ranges in flight, the tail, and the files that are not complete yet.
+//! the file's own SHA-256, which is kept up as the file fills.
+//!
+//! Chunks are decrypted to where their file's bytes will stay; only a chunk that several files share goes through a scratch buffer. Memory
+//! holds the ranges in flight and the tail, all still sealed, and the files that are not complete yet.
+
+use std::collections::VecDeque;
 
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::chunked::{self, CHUNK, Chunks, Fault, PREFIX};
+use super::chunked::{self, CHUNK, Chunks, Fault, PREFIX, SEALED_CHUNK};
 use super::derive;
 use super::manifest::FileEntry;
 use super::open::{Object, Package};
@@ -66,30 +71,20 @@ impl Package {
             if found == *expected { Ok(()) } else { Err(digests_differ(&format!("{} range {number}", pack.label), expected, &found)) }
         };
 
-        let mut opener = Opener { package: self, pack, last, chunks: None, tail: Zeroizing::default() };
+        let mut opener = Opener { package: self, pack, last, chunks: None, tail: Vec::new() };
         let mut done = 0;
         let mut accept = |index: usize, bytes: Vec<u8>| {
             control.check()?;
             done += bytes.len() as u64;
-            let number = numbered(index)?;
-            if let Some((at, opened)) = opener.accept(number, Zeroizing::new(bytes))? {
-                files.feed(at, &opened)?;
-            }
+            opener.accept(numbered(index)?, bytes, &mut files)?;
             progress(done);
             files.hand_out(control, deliver)
         };
         self.client.fetch(&plan, &check, &mut accept, control)?;
-        if last > 0 {
-            files.feed(range_start(last), &opener.tail)?;
-            files.hand_out(control, deliver)?;
-        }
+        opener.finish(&mut files)?;
+        files.hand_out(control, deliver)?;
         files.finish()
     }
-}
-
-/// Plaintext position at which a range starts.
-fn range_start(number: usize) -> u64 {
-    number as u64 * (RANGE_CHUNKS * CHUNK) as u64
 }
 
 /// Opens the ranges of one pack as they come: the tail, then the others from the first.
@@ -100,127 +95,196 @@ struct Opener<'a> {
     last: usize,
     /// Known once the first range, which begins with salt and commitment, has arrived.
     chunks: Option<Chunks>,
-    /// The last range: still sealed until the first one has come, then opened.
-    tail: Zeroizing<Vec<u8>>,
+    /// The last range, sealed, if it is not the first as well.
+    tail: Vec<u8>,
 }
 
 impl Opener<'_> {
-    /// Takes a range whose leaf agreed; returns its plaintext position and opened chunks, or nothing while the tail waits for its key.
-    fn accept(&mut self, number: usize, mut range: Zeroizing<Vec<u8>>) -> Result<Option<(u64, Zeroizing<Vec<u8>>)>> {
-        let failed = |fault: Fault| fault.of(&self.pack.label);
-        if number == self.last && number > 0 {
+    /// Takes a range whose leaf agreed and puts its plaintext into the files; the tail is kept for its turn.
+    fn accept(&mut self, number: usize, range: Vec<u8>, files: &mut Assembler<'_>) -> Result<()> {
+        if number > 0 && number == self.last {
             self.tail = range;
-            return Ok(None);
+            return Ok(());
         }
+        let mut sealed = range.as_slice();
         if number == 0 {
+            let (prefix, rest) = range.split_at_checked(PREFIX).ok_or_else(|| self.failed(Fault::Length))?;
             let (name, id) = (&self.pack.signed.name, &self.package.id);
             let key = derive::object_key(self.package.key.expose(), id, name)?;
             let context = derive::context(self.pack.role, id, name);
-            let prefix = range.get(..PREFIX).ok_or_else(|| failed(Fault::Length))?;
-            let chunks = Chunks::resume(key.expose(), prefix, &context).map_err(failed)?;
-            if self.last > 0 {
-                // Opened before anything of the pack is given out: that the last chunk is the short one proves the end of the pack.
-                chunks.open_run(first_chunk(self.last), &mut self.tail, true).map_err(failed)?;
-            }
-            range.drain(..PREFIX);
+            let chunks = Chunks::resume(key.expose(), prefix, &context).map_err(|fault| self.failed(fault))?;
+            self.check_end(&chunks)?;
             self.chunks = Some(chunks);
+            sealed = rest;
         }
-        let chunks = self.chunks.as_ref().ok_or_else(|| defect("the first range did not come first"))?;
-        chunks.open_run(first_chunk(number), &mut range, number == self.last).map_err(failed)?;
-        Ok(Some((range_start(number), range)))
+        self.open(number, sealed, files)
     }
+
+    /// Opens the last chunk of the tail, before anything of the pack is given out: that it is the short one proves the end of the pack.
+    fn check_end(&self, chunks: &Chunks) -> Result<()> {
+        if self.last > 0 {
+            let before = self.tail.len() / SEALED_CHUNK;
+            let end = self.tail.get(before * SEALED_CHUNK..).unwrap_or_default();
+            chunks.open_whole_run(first_chunk(self.last) + before as u64, end, true).map_err(|fault| self.failed(fault))?;
+        }
+        Ok(())
+    }
+
+    fn open(&self, number: usize, sealed: &[u8], files: &mut Assembler<'_>) -> Result<()> {
+        let chunks = self.chunks.as_ref().ok_or_else(|| defect("the first range did not come first"))?;
+        files.fill(range_start(number), sealed.len(), |places| {
+            chunks.open_run(first_chunk(number), sealed, number == self.last, places).map_err(|fault| self.failed(fault))
+        })
+    }
+
+    /// The tail's turn.
+    fn finish(self, files: &mut Assembler<'_>) -> Result<()> {
+        if self.last > 0 { self.open(self.last, &self.tail, files) } else { Ok(()) }
+    }
+
+    fn failed(&self, fault: Fault) -> Error {
+        fault.of(&self.pack.label)
+    }
+}
+
+/// Plaintext position at which a range starts.
+fn range_start(number: usize) -> u64 {
+    number as u64 * (RANGE_CHUNKS * CHUNK) as u64
 }
 
 fn first_chunk(range: usize) -> u64 {
     (range * RANGE_CHUNKS) as u64
 }
 
-/// Puts the files of one pack together from plaintext that comes in order.
+/// Puts the files of one pack together from runs of chunks that come in order.
 struct Assembler<'a> {
     files: &'a [FileEntry],
     /// Number of the first of them in the manifest.
     first: usize,
-    /// The file that is being filled, counted from `first`.
-    next: usize,
-    buffer: Zeroizing<Vec<u8>>,
-    complete: Vec<(usize, Zeroizing<Vec<u8>>)>,
+    /// Files begun, counted from `first`.
+    begun: usize,
+    /// Plaintext position up to which the files are filled.
+    filled: u64,
+    /// Files that were begun and not given out, in order.
+    open: VecDeque<OpenFile<'a>>,
+}
+
+/// A file that is being filled.
+struct OpenFile<'a> {
+    index: usize,
+    entry: &'a FileEntry,
+    bytes: Zeroizing<Vec<u8>>,
+    digest: Sha256,
+    /// Bytes that the digest has seen.
+    hashed: usize,
+}
+
+/// A piece of a file that shares its chunk with something else.
+struct Edge<'a> {
+    chunk: usize,
+    /// Where in the chunk the piece begins.
+    within: usize,
+    piece: &'a mut [u8],
 }
 
 impl<'a> Assembler<'a> {
     fn new(files: &'a [FileEntry], first: usize) -> Assembler<'a> {
-        Assembler { files, first, next: 0, buffer: Zeroizing::default(), complete: Vec::new() }
+        Assembler { files, first, begun: 0, filled: 0, open: VecDeque::new() }
     }
 
-    /// Takes the plaintext of an opened run whose first byte is at `at` in the pack.
-    fn feed(&mut self, mut at: u64, opened: &[u8]) -> Result<()> {
-        for piece in chunked::plain_pieces(opened) {
-            self.piece(at, piece)?;
-            at += piece.len() as u64;
+    /// Takes a run of `sealed` bytes whose plaintext begins at `at` in the pack. `open` gets a place for every chunk: where it lies in its file if it
+    /// belongs to one alone, otherwise in a scratch buffer.
+    fn fill(&mut self, at: u64, sealed: usize, open: impl FnOnce(&mut [&mut [u8]]) -> Result<()>) -> Result<()> {
+        let length = chunked::opened_len(sealed);
+        let end = at + length as u64;
+        if at != self.filled {
+            return Err(defect("plaintext came out of order"));
         }
-        self.close_empty(at);
+        self.begin(end)?;
+        let chunk_len = |chunk: usize| CHUNK.min(length.saturating_sub(chunk * CHUNK));
+        let mut places: Vec<Option<&mut [u8]>> = Vec::new();
+        places.resize_with(sealed.div_ceil(SEALED_CHUNK), || None);
+        let mut edges = Vec::new();
+        for file in &mut self.open {
+            let (mut position, mut rest) = file.part(at, end)?;
+            while !rest.is_empty() {
+                let (chunk, within) = (position / CHUNK, position % CHUNK);
+                let here = rest.len().min(chunk_len(chunk) - within);
+                let (piece, later) = rest.split_at_mut(here);
+                match places.get_mut(chunk) {
+                    Some(place) if here == chunk_len(chunk) => *place = Some(piece),
+                    _ => edges.push(Edge { chunk, within, piece }),
+                }
+                (position, rest) = (position + here, later);
+            }
+        }
+        let shared = places.iter().filter(|place| place.is_none()).count();
+        let mut scratch = Zeroizing::new(vec![0u8; shared * CHUNK]);
+        let mut spare = scratch.chunks_mut(CHUNK);
+        let places = places.into_iter().enumerate();
+        let places = places.map(|(chunk, own)| own.or_else(|| spare.next()?.get_mut(..chunk_len(chunk))).unwrap_or_default());
+        let mut places: Vec<&mut [u8]> = places.collect();
+        open(&mut places)?;
+        for edge in edges {
+            let from = places.get(edge.chunk).and_then(|chunk| chunk.get(edge.within..edge.within + edge.piece.len()));
+            edge.piece.copy_from_slice(from.ok_or_else(|| defect("a file lies outside of its chunks"))?);
+        }
+        self.filled = end;
+        self.open.par_iter_mut().for_each(|file| file.hash(end));
         Ok(())
     }
 
-    fn piece(&mut self, at: u64, piece: &[u8]) -> Result<()> {
-        let end = at + piece.len() as u64;
-        while let Some(file) = self.files.get(self.next) {
-            let wanted = file.offset + self.buffer.len() as u64;
-            let left = file.size - self.buffer.len() as u64;
-            if left == 0 {
-                self.close();
-                continue;
-            }
-            if wanted >= end {
-                return Ok(());
-            }
-            if self.buffer.capacity() == 0 {
-                // One allocation of the whole size: a buffer that grows leaves copies of plaintext behind. The size is at most that of
-                // the pack, whose length the sender signed and the store was seen to hold.
-                let size = usize::try_from(file.size).map_err(|_| out_of_memory(file.size))?;
-                self.buffer.try_reserve_exact(size).map_err(|_| out_of_memory(file.size))?;
-            }
-            // Files do not overlap and pieces come in order, so what is wanted is never before `at`.
-            let skip = wanted.checked_sub(at).ok_or_else(|| defect("plaintext came out of order"))?;
-            let take = left.min(end - wanted);
-            let bounds = usize::try_from(skip).ok().zip(usize::try_from(skip + take).ok());
-            let bytes = bounds.and_then(|(from, to)| piece.get(from..to)).ok_or_else(|| defect("plaintext came out of order"))?;
-            self.buffer.extend_from_slice(bytes);
-        }
-        Ok(())
-    }
-
-    /// Closes files that are complete at a position without another byte: those just filled, and empty ones.
-    fn close_empty(&mut self, at: u64) {
-        while let Some(file) = self.files.get(self.next)
-            && self.buffer.len() as u64 == file.size
-            && file.offset + file.size <= at
+    /// Makes room for every file that begins before a position, or lies there and is empty.
+    fn begin(&mut self, end: u64) -> Result<()> {
+        while let Some(entry) = self.files.get(self.begun)
+            && (entry.offset < end || (entry.size == 0 && entry.offset == end))
         {
-            self.close();
+            // One allocation of the whole size: a buffer that grows leaves copies of plaintext behind. The size is at most that of
+            // the pack, whose length the sender signed and the store was seen to hold.
+            let size = usize::try_from(entry.size).map_err(|_| out_of_memory(entry.size))?;
+            let mut bytes = Zeroizing::new(Vec::new());
+            bytes.try_reserve_exact(size).map_err(|_| out_of_memory(entry.size))?;
+            bytes.resize(size, 0);
+            self.open.push_back(OpenFile { index: self.first + self.begun, entry, bytes, digest: Sha256::new(), hashed: 0 });
+            self.begun += 1;
         }
+        Ok(())
     }
 
-    fn close(&mut self) {
-        self.complete.push((self.next, std::mem::take(&mut self.buffer)));
-        self.next += 1;
-    }
-
-    /// Checks the digests of complete files, side by side, and gives the files out in order.
+    /// Gives out the files that are complete, in order, each after its digest agreed.
     fn hand_out(&mut self, control: &Control, deliver: Deliver<'_>) -> Result<()> {
-        let digests: Vec<Hash> = self.complete.par_iter().map(|(_, bytes)| Sha256::digest(&***bytes).into()).collect();
-        for ((position, bytes), found) in self.complete.drain(..).zip(digests) {
+        while let Some(file) = self.open.pop_front_if(|file| file.entry.offset + file.entry.size <= self.filled) {
             control.check()?;
-            let index = self.first + position;
-            let expected = &self.files.get(position).ok_or_else(|| defect("a file too many"))?.sha256;
-            if found != *expected {
-                return Err(digests_differ(&format!("file {index}"), expected, &found));
+            let found: Hash = file.digest.finalize().into();
+            if found != file.entry.sha256 {
+                return Err(digests_differ(&format!("file {}", file.index), &file.entry.sha256, &found));
             }
-            deliver(PlainFile { index, bytes })?;
+            deliver(PlainFile { index: file.index, bytes: file.bytes })?;
         }
         Ok(())
     }
 
     fn finish(self) -> Result<()> {
-        if self.next == self.files.len() { Ok(()) } else { Err(defect("a file is not complete")) }
+        if self.begun == self.files.len() && self.open.is_empty() { Ok(()) } else { Err(defect("a file is not complete")) }
+    }
+}
+
+impl OpenFile<'_> {
+    /// The part of the file that lies between two positions of the pack, and where it begins, counted from the first of them.
+    fn part(&mut self, at: u64, end: u64) -> Result<(usize, &mut [u8])> {
+        let (start, stop) = (self.entry.offset.max(at), (self.entry.offset + self.entry.size).min(end));
+        let within = |position: u64| usize::try_from(position.saturating_sub(self.entry.offset)).ok();
+        let bounds = within(start).zip(within(stop)).filter(|(from, to)| from <= to);
+        let position = usize::try_from(start - at).ok();
+        let part = bounds.and_then(|(from, to)| self.bytes.get_mut(from..to));
+        position.zip(part).ok_or_else(|| defect("a file lies outside of its pack"))
+    }
+
+    /// Takes what came up to a position into the digest.
+    fn hash(&mut self, end: u64) {
+        let filled = usize::try_from(end.saturating_sub(self.entry.offset)).unwrap_or(usize::MAX).min(self.bytes.len());
+        self.digest.update(self.bytes.get(self.hashed..filled).unwrap_or_default());
+        self.hashed = filled;
     }
 }
 
@@ -241,13 +305,23 @@ mod tests {
         FileEntry { pack: 0, offset, size: contents.len() as u64, sha256, path: Zeroizing::new("x".to_owned()) }
     }
 
-    /// A run of opened chunks as `open_run` leaves it: each plaintext piece followed by sixteen bytes of tag.
-    fn opened(plain: &[u8]) -> Vec<u8> {
-        let mut run: Vec<u8> = plain.chunks(CHUNK).flat_map(|piece| [piece, &[0xEE; 16]].concat()).collect();
-        if plain.len().is_multiple_of(CHUNK) {
-            run.extend([0xEE; 16]);
-        }
-        run
+    /// Feeds plaintext as one sealed run whose chunks open to it.
+    fn feed(assembler: &mut Assembler<'_>, at: u64, plain: &[u8]) -> Result<()> {
+        let sealed = chunked::run_len(plain.len(), true).unwrap();
+        assembler.fill(at, sealed, |places| {
+            let mut pieces = plain.chunks(CHUNK);
+            places.iter_mut().for_each(|place| place.copy_from_slice(pieces.next().unwrap_or_default()));
+            Ok(())
+        })
+    }
+
+    fn hand_out(assembler: &mut Assembler<'_>) -> (Result<()>, Vec<(usize, Vec<u8>)>) {
+        let mut seen = Vec::new();
+        let outcome = assembler.hand_out(&Control::new(), &mut |file| {
+            seen.push((file.index, file.bytes.to_vec()));
+            Ok(())
+        });
+        (outcome, seen)
     }
 
     #[test]
@@ -261,23 +335,36 @@ mod tests {
             (CHUNK + 5, 2),
             (2 * CHUNK, CHUNK),
             (3 * CHUNK, 0),
+            (3 * CHUNK, 20),
             (3 * CHUNK + 90, 10),
             (3 * CHUNK + 100, 0),
         ];
         let files: Vec<FileEntry> = places.iter().map(|(offset, size)| entry(*offset as u64, &plain[*offset..offset + size])).collect();
-        let mut assembler = Assembler::new(&files, 10);
-        assembler.feed(0, &opened(&plain)).unwrap();
-        let mut seen = Vec::new();
-        assembler
-            .hand_out(&Control::new(), &mut |file| {
-                seen.push((file.index, file.bytes.to_vec()));
-                Ok(())
-            })
-            .unwrap();
-        assembler.finish().unwrap();
         let expected: Vec<_> =
             places.iter().enumerate().map(|(n, (offset, size))| (10 + n, plain[*offset..offset + size].to_vec())).collect();
-        assert!(seen == expected);
+        // At once, and in two runs that meet inside of a file.
+        for cut in [None, Some(CHUNK), Some(2 * CHUNK), Some(3 * CHUNK)] {
+            let mut assembler = Assembler::new(&files, 10);
+            let mut seen = Vec::new();
+            let start = cut.unwrap_or(0);
+            if start > 0 {
+                assembler
+                    .fill(0, start / CHUNK * SEALED_CHUNK, |places| {
+                        places.iter_mut().zip(plain.chunks(CHUNK)).for_each(|(place, piece)| place.copy_from_slice(piece));
+                        Ok(())
+                    })
+                    .unwrap();
+                let (outcome, given) = hand_out(&mut assembler);
+                outcome.unwrap();
+                seen.extend(given);
+            }
+            feed(&mut assembler, start as u64, &plain[start..]).unwrap();
+            let (outcome, given) = hand_out(&mut assembler);
+            outcome.unwrap();
+            seen.extend(given);
+            assembler.finish().unwrap();
+            assert!(seen == expected, "{cut:?}");
+        }
     }
 
     #[test]
@@ -285,22 +372,38 @@ mod tests {
         let mut files = vec![entry(0, b"first"), entry(5, b"second")];
         files[1].sha256[0] ^= 1;
         let mut assembler = Assembler::new(&files, 0);
-        assembler.feed(0, &opened(b"firstsecond")).unwrap();
-        let mut given = 0;
-        let error = assembler.hand_out(&Control::new(), &mut |_| {
-            given += 1;
-            Ok(())
-        });
-        assert_eq!(error.unwrap_err().kind(), Kind::IntegrityFailed);
-        assert_eq!(given, 1);
+        feed(&mut assembler, 0, b"firstsecond").unwrap();
+        let (outcome, given) = hand_out(&mut assembler);
+        assert_eq!(outcome.unwrap_err().kind(), Kind::IntegrityFailed);
+        assert_eq!(given, [(0, b"first".to_vec())]);
+    }
+
+    #[test]
+    fn nothing_is_given_out_of_a_run_that_does_not_open() {
+        let files = vec![entry(0, b"first"), entry(5, b"second")];
+        let mut assembler = Assembler::new(&files, 0);
+        let sealed = chunked::run_len(11, true).unwrap();
+        assert!(assembler.fill(0, sealed, |_| Err(Fault::Chunk(0).of("pack 0"))).is_err());
+        let (outcome, given) = hand_out(&mut assembler);
+        outcome.unwrap();
+        assert!(given.is_empty());
+        assert!(assembler.finish().is_err());
     }
 
     #[test]
     fn a_missing_end_is_noticed() {
         let files = vec![entry(0, b"0123456789")];
         let mut assembler = Assembler::new(&files, 0);
-        assembler.feed(0, &opened(b"01234")).unwrap();
-        assert!(assembler.complete.is_empty());
+        feed(&mut assembler, 0, b"01234").unwrap();
+        let (outcome, given) = hand_out(&mut assembler);
+        outcome.unwrap();
+        assert!(given.is_empty());
         assert!(assembler.finish().is_err());
+    }
+
+    #[test]
+    fn plaintext_out_of_order_is_refused() {
+        let files = vec![entry(0, b"0123456789")];
+        assert!(feed(&mut Assembler::new(&files, 0), 5, b"56789").is_err());
     }
 }

@@ -11,6 +11,7 @@ use p384::pkcs8::DecodePublicKey;
 use serde_json::Value;
 use sha2::{Digest, Sha384, Sha512};
 
+use super::bulk::BulkKey;
 use super::chunked::{self, Chunks, PREFIX, SEALED_CHUNK};
 use super::{derive, wrap};
 use crate::keys::{hex, unhex};
@@ -55,7 +56,7 @@ fn chunked_encryption_agrees_with_c2sp() {
         let (key, context, valid) = (bytes(&test["key"]), bytes(&test["ctx"]), test["result"] == "valid");
         let mut sealed = Vec::new();
         flate2::read::ZlibDecoder::new(bytes(&test["ct"]).as_slice()).read_to_end(&mut sealed).unwrap();
-        let whole = chunked::open_message(&key, &context, sealed.clone().into());
+        let whole = chunked::open_message(&key, &context, &sealed);
         assert_eq!(whole.is_ok(), valid, "{name}");
 
         // Chunk by chunk, as a streaming receiver: what opens before the first failure is the prefix that the vector describes.
@@ -65,13 +66,14 @@ fn chunked_encryption_agrees_with_c2sp() {
         let mut ended = false;
         if let Some(chunks) = &resumed {
             for (number, piece) in sealed[PREFIX..].chunks(SEALED_CHUNK).enumerate() {
-                let (mut piece, last) = (piece.to_vec(), piece.len() < SEALED_CHUNK);
-                let opened = chunks.open_run(number as u64, &mut piece, last);
+                let last = piece.len() < SEALED_CHUNK;
+                let mut plain = vec![0xAA; chunked::opened_len(piece.len())];
+                let opened = chunks.open_run(number as u64, piece, last, &mut [&mut plain]);
                 if opened.is_err() {
-                    assert!(piece.iter().all(|byte| *byte == 0), "{name}: a forged chunk is wiped");
+                    assert!(plain.iter().all(|byte| *byte == 0), "{name}: a forged chunk is wiped");
                     break;
                 }
-                chunked::plain_pieces(&piece).for_each(|plain| prefix.extend_from_slice(plain));
+                prefix.extend_from_slice(&plain);
                 ended = last;
             }
         }
@@ -86,17 +88,16 @@ fn chunked_encryption_agrees_with_c2sp() {
             assert!(*whole.unwrap() == prefix, "{name}");
             // One run at once, from the middle, agrees with the whole.
             let middle = sealed.len().saturating_sub(PREFIX) / SEALED_CHUNK / 2;
-            let mut rest = sealed[PREFIX + middle * SEALED_CHUNK..].to_vec();
-            resumed.as_ref().unwrap().open_run(middle as u64, &mut rest, true).unwrap();
-            assert!(chunked::plain_pieces(&rest).flatten().eq(&prefix[middle * chunked::CHUNK..]), "{name}");
+            let rest = &sealed[PREFIX + middle * SEALED_CHUNK..];
+            let rest = resumed.as_ref().unwrap().open_whole_run(middle as u64, rest, true).unwrap();
+            assert!(*rest == prefix[middle * chunked::CHUNK..], "{name}");
         }
 
         // Authenticating the length by the final chunk alone.
         let last = sealed.len().checked_sub(PREFIX).map(|body| body / SEALED_CHUNK);
-        let final_opens = resumed.zip(last).is_some_and(|(chunks, last)| {
-            let mut piece = sealed[PREFIX + last * SEALED_CHUNK..].to_vec();
-            chunks.open_run(last as u64, &mut piece, true).is_ok()
-        });
+        let final_opens = resumed
+            .zip(last)
+            .is_some_and(|(chunks, last)| chunks.open_whole_run(last as u64, &sealed[PREFIX + last * SEALED_CHUNK..], true).is_ok());
         assert_eq!(final_opens, valid || flagged(test, "ValidFinalChunk"), "{name}");
         if valid {
             assert_eq!(chunked::plain_len(sealed.len() as u64), test["msgLength"].as_u64(), "{name}");
@@ -108,7 +109,7 @@ fn chunked_encryption_agrees_with_c2sp() {
 #[test]
 fn aes_256_gcm_agrees_with_wycheproof() {
     let Some(file) = shared("vectors/aes_gcm_test.json") else { return };
-    let mut used = 0;
+    let (mut used, mut bulk_used) = (0, 0);
     each(&file, |group, test| {
         if group["keySize"] != 256 || group["ivSize"] != 96 {
             return;
@@ -120,13 +121,29 @@ fn aes_256_gcm_agrees_with_wycheproof() {
         let mut text = bytes(&test["ct"]);
         let opened = cipher.decrypt_inout_detached(&nonce, &bytes(&test["aad"]), text.as_mut_slice().into(), &tag);
         assert_eq!(opened.is_ok(), test["result"] == "valid", "test {}", test["tcId"]);
+        if bytes(&test["aad"]).is_empty() {
+            // The cipher for payload, which never has associated data.
+            bulk_used += 1;
+            let bulk = BulkKey::new(&bytes(&test["key"])).unwrap();
+            let nonce = bytes(&test["iv"]).try_into().unwrap();
+            let mut plain = vec![0xAA; bytes(&test["ct"]).len()];
+            let genuine = bulk.open(nonce, &[bytes(&test["ct"]), bytes(&test["tag"])].concat(), &mut plain);
+            assert_eq!(genuine, test["result"] == "valid", "test {}", test["tcId"]);
+            let expected = if genuine { bytes(&test["msg"]) } else { vec![0; plain.len()] };
+            assert_eq!(plain, expected, "test {}", test["tcId"]);
+            if genuine {
+                let mut sealed = vec![0; plain.len() + 16];
+                bulk.seal(nonce, &plain, &mut sealed).unwrap();
+                assert_eq!(sealed, [bytes(&test["ct"]), bytes(&test["tag"])].concat());
+            }
+        }
         if opened.is_ok() {
             assert_eq!(text, bytes(&test["msg"]));
             let made = cipher.encrypt_inout_detached(&nonce, &bytes(&test["aad"]), text.as_mut_slice().into()).unwrap();
             assert_eq!((text, made.to_vec()), (bytes(&test["ct"]), bytes(&test["tag"])));
         }
     });
-    assert!(used >= 60, "{used}");
+    assert!(used >= 60 && bulk_used >= 30, "{used} {bulk_used}");
 }
 
 #[test]

@@ -8,6 +8,8 @@ use std::hash::Hash;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
+use zeroize::Zeroizing;
+
 use crate::audit::{self, AuditLog};
 use crate::config::{self, Config};
 use crate::error::{Error, Kind, Result};
@@ -61,7 +63,7 @@ pub fn open_key_store(directory: Option<&Path>, passphrase: Option<&str>) -> Res
         }
         None => (config::expand("~/.smp/keys")?, config::expand("~/.smp/keys/master.key")?),
     };
-    open(&directory, passphrase.map(str::to_owned), key_file)
+    open(&directory, passphrase.map(|text| Zeroizing::new(text.to_owned())), key_file)
 }
 
 /// Opens the key store that `key_store_path` names, as [`Pipeline::new`](super::Pipeline::new) does: a store that is open in this process
@@ -72,7 +74,7 @@ pub fn open_configured_key_store(config: &Config) -> Result<Arc<KeyStore>> {
     if let Some(store) = KEY_STORES.find(&canonical(&directory)) {
         return Ok(store);
     }
-    open(&directory, std::env::var(PASSPHRASE_VARIABLE).ok(), key_file)
+    open(&directory, std::env::var(PASSPHRASE_VARIABLE).ok().map(Zeroizing::new), key_file)
 }
 
 /// The audit log that the configuration names, written under this user's name.
@@ -85,9 +87,9 @@ pub(super) fn configured_audit_log(config: &Config, keys: &KeyStore) -> Result<A
     })
 }
 
-fn open(directory: &Path, passphrase: Option<String>, key_file: PathBuf) -> Result<Arc<KeyStore>> {
+fn open(directory: &Path, passphrase: Option<Zeroizing<String>>, key_file: PathBuf) -> Result<Arc<KeyStore>> {
     let unlock = || match &passphrase {
-        Some(passphrase) => Unlock::Passphrase(Secret::new(passphrase.clone())),
+        Some(passphrase) => Unlock::Passphrase(Secret::new(String::clone(passphrase))),
         None => Unlock::KeyFile(key_file.clone()),
     };
     if let (Some(store), Some(_)) = (KEY_STORES.find(&canonical(directory)), &passphrase) {

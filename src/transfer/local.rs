@@ -6,11 +6,10 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::{ffi::OsStrExt, fs::MetadataExt};
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
@@ -121,12 +120,13 @@ impl Folder {
             return Err(Error::new(Kind::ObjectChanged, format!("the range ends past the object of {} bytes", object.size)));
         }
         let length = usize::try_from(range.end - range.start).map_err(|_| Error::new(Kind::OutOfMemory, "a range is too large"))?;
-        let mut bytes = vec![0; length];
-        let mut offset = range.start;
-        for part in bytes.chunks_mut(READ_BYTES) {
-            file.read_exact_at(part, offset)
-                .map_err(|_| Error::new(Kind::TransferInterrupted, "the file ended early or cannot be read"))?;
-            offset += part.len() as u64;
+        // Reserved and not zeroed: every byte comes from the file.
+        let mut bytes = Vec::with_capacity(length);
+        let ended = || Error::new(Kind::TransferInterrupted, "the file ended early or cannot be read");
+        (&file).seek(SeekFrom::Start(range.start)).map_err(|_| ended())?;
+        while bytes.len() < length {
+            let part = READ_BYTES.min(length - bytes.len());
+            (&file).take(part as u64).read_to_end(&mut bytes).ok().filter(|got| *got == part).ok_or_else(ended)?;
             attempt.beat();
         }
         // Written to while it was read: the bytes belong to no version.

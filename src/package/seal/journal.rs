@@ -213,8 +213,8 @@ fn parse(bytes: &[u8], sender: &Sender<'_>) -> Option<(Progress, Hash)> {
     let (encapsulated, wrapped) =
         (fixed_base64::<{ wrap::ENCAPSULATED }>(&head.enc).ok()?, fixed_base64::<{ wrap::WRAPPED }>(&head.ct).ok()?);
     let key = wrap::unwrap(sender.private, &encapsulated, &wrapped, &wrapping_info(&package, sender.public)).ok()?;
-    let sealed = Zeroizing::new(STANDARD.decode(body).ok()?);
-    let plain = chunked::open_message(body_key(&key, &package).ok()?.expose(), &context(&package), sealed).ok()?;
+    let sealed = STANDARD.decode(body).ok()?;
+    let plain = chunked::open_message(body_key(&key, &package).ok()?.expose(), &context(&package), &sealed).ok()?;
     let body: JsonBody = serde_json::from_slice(&plain).ok()?;
     let packs = body.packs.into_iter().map(pack).collect::<Option<Vec<FinishedPack>>>()?;
     Some((Progress { package, key, packs }, fixed_hex(&body.terms).ok()?))

@@ -213,7 +213,7 @@ fn objects_of_another_package_do_not_pass() {
     let (sealed, _) = seal::writer_tests::seal_message(&[1; 32], &derive::context(derive::Role::Pack, &[2; 16], &[3; 16]), b"plain", 9);
     let open = |role, package: u8, name: u8| {
         let context = derive::context(role, &[package; 16], &[name; 16]);
-        chunked::open_message(&[1; 32], &context, sealed.clone().into()).err()
+        chunked::open_message(&[1; 32], &context, &sealed).err()
     };
     assert_eq!(open(derive::Role::Pack, 2, 3), None);
     for (role, package, name) in [(derive::Role::Manifest, 2, 3), (derive::Role::Pack, 9, 3), (derive::Role::Pack, 2, 9)] {

@@ -1,0 +1,38 @@
+//! What fuzz targets reach that is no public API: every parser that reads bytes of strangers, with what must hold of its answer.
+//!
+//! Compiled for fuzzing only (`--cfg fuzzing`, which cargo-fuzz sets). A function returns in silence whatever it is given; a panic is a finding.
+//! A new parser of foreign bytes gets a function here and a target in `fuzz/`; the CMS importer's `parse_envelope` belongs below `private_pem`.
+
+/// The header of a package.
+pub fn header(bytes: &[u8]) {
+    crate::package::fuzzing::header(bytes);
+}
+
+/// The decrypted manifest of a package.
+pub fn manifest(bytes: &[u8]) {
+    crate::package::fuzzing::manifest(bytes);
+}
+
+/// A sealed object, whole and in runs, as it is and as a genuine one that was tampered with.
+pub fn chunks(bytes: &[u8]) {
+    crate::package::fuzzing::chunks(bytes);
+}
+
+/// The arithmetic of sizes, ranges and tree hashes.
+pub fn tree(bytes: &[u8]) {
+    crate::package::fuzzing::tree(bytes);
+}
+
+/// Public keys in PEM.
+pub fn public_pem(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        crate::keys::fuzzing::public_pem(text);
+    }
+}
+
+/// Encrypted private keys in PEM.
+pub fn private_pem(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        crate::keys::fuzzing::private_pem(text);
+    }
+}

@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Fuzzes every parser of foreign bytes for a bounded time: fuzz.sh [SECONDS [TARGET..]].
+# The targets are in the layout of cargo-fuzz and run under it as well; here plain cargo builds them, so nothing has to be installed. The
+# compiler's coverage instrumentation is behind a switch of stable Rust, RUSTC_BOOTSTRAP, and goes into this library and the parsers it
+# uses, nothing else. No sanitizer: the code under test is safe Rust, so a fault is a panic or a broken claim.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+seconds=${1:-60}
+shift || true
+targets=("$@")
+[ ${#targets[@]} -gt 0 ] || mapfile -t targets < <(sed -n 's/^name = "\([a-z_]*\)"$/\1/p' fuzz/Cargo.toml)
+
+coverage='"-Cpasses=sancov-module","-Cllvm-args=-sanitizer-coverage-level=4","-Cllvm-args=-sanitizer-coverage-inline-8bit-counters"'
+coverage+=',"-Cllvm-args=-sanitizer-coverage-pc-table","-Cllvm-args=-sanitizer-coverage-trace-compares"'
+options=(--config "profile.release.package.secure-media-processor.rustflags=[\"--cfg\",\"fuzzing\",$coverage]")
+for package in serde_json base64 pkcs8 der spki pkcs5; do
+  options+=(--config "profile.release.package.$package.rustflags=[$coverage]")
+done
+RUSTC_BOOTSTRAP=1 cargo build --manifest-path fuzz/Cargo.toml --release --target-dir target -Z profile-rustflags "${options[@]}"
+
+# Genuine inputs to begin with, made here: texts by hand, keys by OpenSSL.
+seed() { mkdir -p "fuzz/corpus/$1"; cat > "fuzz/corpus/$1/$2"; }
+b64() { head -c "$1" /dev/zero | base64 -w 0; }
+filled() { for _ in $(seq "$2"); do printf '%s' "$1"; done; }
+object() { printf '{"mth":"%s","name":"%s","size":1072}' "$(b64 32)" "$(filled "$1" 16)"; }
+printf 'smp-package/v1\n{"created":"2024-02-29T23:59:59Z","manifest":%s,"packs":[%s],"pkg":"%s","purpose":"test","recipients":[{"ct":"%s","enc":"%s","kid":"%s"}],"sender":"%s","v":1}\nAAAA\n' \
+  "$(object 01)" "$(object 03)" "$(filled 09 16)" "$(b64 48)" "$(b64 97)" "$(filled 04 32)" "$(filled 07 32)" | seed header one
+ones=$(filled $'\001' 32 | base64 -w 0)
+twos=$(filled $'\002' 32 | base64 -w 0)
+printf '{"files":2,"leaves":{"0":["%s"],"1":["%s"]},"v":1}\n{"offset":0,"pack":0,"path":"a/b","sha256":"%s","size":10}\n{"offset":7,"pack":1,"path":"c","sha256":"%s","size":3}\n' \
+  "$ones" "$twos" "$(filled 05 32)" "$(filled 06 32)" | seed manifest two
+head -c 20000 /dev/zero | seed chunks zeros
+head -c 72 /dev/zero | seed tree zeros
+keys=$(mktemp -d)
+trap 'rm -rf "$keys"' EXIT
+for number in 1 2; do
+  openssl ecparam -name secp384r1 -genkey -noout -out "$keys/$number.pem"
+  openssl pkey -in "$keys/$number.pem" -pubout >> "$keys/public.pem"
+  openssl pkcs8 -topk8 -in "$keys/$number.pem" -v2 aes-256-cbc -v2prf hmacWithSHA384 -iter 50 -passout pass:passphrase >> "$keys/pbkdf2.pem"
+  openssl pkcs8 -topk8 -in "$keys/$number.pem" -v2 aes-256-cbc -scrypt -scrypt_N 16 -passout pass:passphrase >> "$keys/scrypt.pem"
+done
+seed public_pem two < "$keys/public.pem"
+head -n 5 "$keys/public.pem" | seed public_pem one
+seed private_pem pbkdf2 < "$keys/pbkdf2.pem"
+seed private_pem scrypt < "$keys/scrypt.pem"
+
+outcome=0
+for target in "${targets[@]}"; do
+  echo "== $target"
+  mkdir -p "fuzz/artifacts/$target"
+  log=fuzz/artifacts/$target/log
+  target/release/"$target" "fuzz/corpus/$target" -artifact_prefix="fuzz/artifacts/$target/" -max_total_time="$seconds" -max_len=70000 \
+    -timeout=20 -rss_limit_mb=2048 -print_final_stats=1 > "$log" 2>&1 || outcome=1
+  grep -aE 'SUMMARY|panicked|ERROR|stat::number_of_executed|stat::new_units' "$log" || true
+  grep -a 'cov:' "$log" | tail -n 1
+done
+exit "$outcome"
