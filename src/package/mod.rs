@@ -16,6 +16,7 @@
 mod chunked;
 mod derive;
 mod header;
+mod hpke_open;
 mod manifest;
 mod open;
 mod pad;

@@ -62,11 +62,13 @@ pub fn open(
     let bytes = read_header(client, &folder, limits, control)?;
     let signed = header::parse(&bytes)?;
     // The digest of the sender only chooses the key that the signature is checked with; nothing else of the header counts before that.
-    let (sender_id, sender) = keys.sender(&signed.header.sender)?;
-    if !sender.verifies(signed.message, &signed.signature) {
-        return Err(Error::new(Kind::SignatureInvalid, format!("sender {sender_id}")));
+    let sender = keys.sender(&signed.header.sender)?;
+    if !sender.keys.verifies(signed.message, &signed.signature) {
+        return Err(Error::new(Kind::SignatureInvalid, format!("sender {}", sender.id)));
     }
     let header = signed.header;
+    sender.check_created(&header.created)?;
+    let sender_id = sender.id;
     if !trusted.is_empty() && !trusted.contains(&sender_id) {
         let error = Error::new(Kind::UnknownSender, format!("key {sender_id} is not among trusted_senders"));
         return Err(error.with_hint("add the key id to trusted_senders if studies of this sender may be processed here"));
@@ -115,10 +117,10 @@ fn read_header(client: &Client, folder: &Folder, limits: &Limits, control: &Cont
 
 fn unwrap_key(header: &Header, keys: &KeyStore) -> Result<Secret<[u8; 32]>> {
     let digests: Vec<[u8; 32]> = header.recipients.iter().map(|recipient| recipient.digest).collect();
-    let (position, _, private) = keys.opener(&digests)?;
+    let (position, public, private) = keys.opener(&digests)?;
     let recipient = header.recipients.get(position).ok_or_else(|| Error::new(Kind::NotARecipient, ""))?;
     let info = derive::wrapping_info(&header.package, &header.sender, &recipient.digest);
-    wrap::unwrap(&private, &recipient.encapsulated, &recipient.wrapped, &info)
+    wrap::unwrap(&*private, &public, &recipient.encapsulated, &recipient.wrapped, &info)
 }
 
 /// Finds an object and holds its size against the signed one.

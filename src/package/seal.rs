@@ -19,7 +19,7 @@ use super::tree::{self, Hash, RANGE_CHUNKS};
 use super::{Folder, Limits, PackageFacts, over_limit, pad, wrap};
 use crate::control::Control;
 use crate::error::{Error, Kind, Result, Stage};
-use crate::keys::{KeyStore, PrivatePair, PublicPair, hex};
+use crate::keys::{KeyStore, PrivateKeys, PublicPair, hex};
 use crate::secret::Secret;
 use crate::transfer::{Client, Replace};
 
@@ -101,7 +101,7 @@ impl Job<'_> {
             recipients: wrapped,
             sender: sender_digest,
         };
-        let bytes = sign(&header, &signer, self.limits)?;
+        let bytes = sign(&header, &*signer, self.limits)?;
         self.control.check()?;
         publish(self.client, &header_name, &bytes)?;
         // From here on the package is complete and what was uploaded is part of it.
@@ -126,7 +126,7 @@ fn wrap_for(recipient: &PublicPair, key: &Secret<[u8; 32]>, package: &Name, send
     Ok(Recipient { wrapped, encapsulated, digest })
 }
 
-fn sign(header: &Header, signer: &PrivatePair, limits: &Limits) -> Result<Vec<u8>> {
+fn sign(header: &Header, signer: &dyn PrivateKeys, limits: &Limits) -> Result<Vec<u8>> {
     let message = header.message()?;
     let bytes = header::write(&message, &signer.sign(message.as_bytes())?);
     let limit = limits.header_bytes.min(header::MAX_BYTES);
