@@ -5,6 +5,7 @@
 #![cfg(feature = "pkcs11")]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -364,6 +365,10 @@ mod inside {
         assert!(made && id.len() == 16, "{printed}");
         let file = folder().join("pin");
         fs::write(&file, format!("{PIN}\r\nnot the pin\n")).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        let (made, _, why) = run(None, &["--pin-file", file.to_str().unwrap()]);
+        assert!(!made && why.contains("SMP_ERR_CONFIG_PERMISSIONS"), "{why}");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
         assert!(run(None, &["--pin-file", file.to_str().unwrap()]).0);
         let (made, _, why) = run(None, &[]);
         assert!(!made && why.contains("SMP_PKCS11_PIN"), "{why}");

@@ -77,7 +77,7 @@ pub enum Keys {
         /// Absolute path of the token's PKCS #11 module.
         #[arg(long, requires = "token")]
         module: Option<PathBuf>,
-        /// File whose first line is the token's PIN.
+        /// File whose first line is the token's PIN; nobody else may read it (chmod 600).
         #[arg(long, requires = "token")]
         pin_file: Option<PathBuf>,
     },

@@ -1,5 +1,6 @@
 //! The commands. Logic here would mean that the library lacks a function.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use smp::audit::AuditReader;
@@ -103,7 +104,11 @@ fn pin(file: Option<&Path>) -> Result<Secret<String>> {
         let pin = std::env::var("SMP_PKCS11_PIN").map_err(|_| Error::new(Kind::InvalidArgument, "the token's PIN is missing"));
         return pin.map(Secret::new).map_err(|error| error.with_hint("set SMP_PKCS11_PIN, or name a file with --pin-file"));
     };
-    let mut text = std::fs::read_to_string(file).map_err(|_| Error::new(Kind::FileUnreadable, "the PIN file"))?;
+    let unreadable = |_| Error::new(Kind::FileUnreadable, "the PIN file");
+    if std::fs::metadata(file).map_err(unreadable)?.permissions().mode() & 0o077 != 0 {
+        return Err(Error::new(Kind::ConfigPermissions, "the PIN file"));
+    }
+    let mut text = std::fs::read_to_string(file).map_err(unreadable)?;
     let end = text.find(['\r', '\n']).unwrap_or(text.len());
     let pin = Secret::new(text[..end].to_owned());
     text.zeroize();
