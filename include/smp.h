@@ -55,7 +55,9 @@ typedef struct smp_config smp_config;
  * A folder of identities and confirmed peers.
  *
  * Lives from `smp_keystore_open` until `smp_keystore_free`. Threads may share it. Handles to one folder share one store, and a pipeline
- * over the same folder uses it too, so the passphrase is given once.
+ * over the same folder uses it too, so the passphrase is given once. Every change is recorded in the audit log: in that of a pipeline that is
+ * open with the same store, else in that of the default configuration when it names one or the store is the default one, else in the
+ * folder `audit` of the store. A change that cannot be recorded is refused with `SMP_ERR_AUDIT_UNWRITABLE`.
  */
 typedef struct smp_keystore smp_keystore;
 
@@ -904,11 +906,31 @@ void smp_keystore_free(smp_keystore *keystore);
 const char *smp_keystore_generate(smp_keystore *keystore, int32_t key_type, const char *purpose);
 
 /**
+ * Makes an identity inside a hardware token; its private keys never leave the token.
+ *
+ * Blocks while the token works. The PIN is kept in the key store, encrypted like a private key.
+ *
+ * @param keystore     Key store that keeps the public keys and where the private ones are.
+ * @param module_path  Absolute path of the token's PKCS #11 module, which is loaded into the process.
+ * @param token_label  Label of the token.
+ * @param pin          PIN of the token's user.
+ * @param purpose      What the identity is for, in one's own words.
+ * @return Key id, alive until the key store is freed; or NULL: `SMP_ERR_WRONG_PASSPHRASE` for a wrong PIN, `SMP_ERR_KEY_STORE_UNAVAILABLE` without
+ *         module or token, `SMP_ERR_UNSUPPORTED` in a build without the feature `pkcs11`.
+ * @since 0.1
+ */
+const char *smp_keystore_generate_on_token(smp_keystore *keystore,
+                                           const char *module_path,
+                                           const char *token_label,
+                                           const char *pin,
+                                           const char *purpose);
+
+/**
  * Imports the public keys of a peer. The peer is not trusted before `smp_keystore_confirm`.
  *
  * @param keystore  Key store to keep them in.
- * @param label     Name for the peer, in one's own words.
- * @param pem       What the peer exported.
+ * @param label     Name for the peer, in one's own words; with a key card an empty text takes the peer's own.
+ * @param pem       What the peer exported: PEM or a key card, from which the expiry is taken as well.
  * @return Key id of the peer, alive until the key store is freed; or NULL.
  * @since 0.1
  */
@@ -924,6 +946,27 @@ const char *smp_keystore_import(smp_keystore *keystore, const char *label, const
  * @since 0.1
  */
 const char *smp_keystore_export_public(smp_keystore *keystore, const char *id);
+
+/**
+ * Exports a key card: public keys, label and dates of an identity as three lines of text, signed by the identity, to be sent by mail.
+ *
+ * @param keystore  Key store to ask.
+ * @param id        Key id of an identity.
+ * @return Key card, alive until the key store is freed; or NULL, with `SMP_ERR_PRIVATE_KEY_MISSING` for a peer.
+ * @since 0.1
+ */
+const char *smp_keystore_export_card(smp_keystore *keystore, const char *id);
+
+/**
+ * Exports the certificates of an identity, for a hospital that seals with `openssl cms -encrypt`.
+ *
+ * @param keystore  Key store to ask.
+ * @param id        Key id of an identity.
+ * @return PEM, first the certificate of the key to agree with, issued by the key to verify with, then the latter's own, self-signed; alive until
+ *         the key store is freed. Or NULL, with `SMP_ERR_KEY_EXPIRED` for an identity that was replaced or has expired.
+ * @since 0.1
+ */
+const char *smp_keystore_export_certificate(smp_keystore *keystore, const char *id);
 
 /**
  * Tells the fingerprint of an entry, for reading over the telephone.
@@ -945,6 +988,40 @@ const char *smp_keystore_fingerprint(smp_keystore *keystore, const char *id);
  * @since 0.1
  */
 int32_t smp_keystore_confirm(smp_keystore *keystore, const char *id, const char *fingerprint);
+
+/**
+ * Sets the last second in which the keys of an entry are good, or takes the expiry away.
+ *
+ * From the next second on nothing is sealed for them and an identity signs nothing. What was sealed for an expired identity still opens, and
+ * so does what a peer sealed before it expired.
+ *
+ * @param keystore  Key store that holds the entry.
+ * @param id        Key id.
+ * @param time      Moment in UTC, such as `2031-12-31T23:59:59Z`; NULL or an empty text for no expiry.
+ * @return `SMP_OK`, or `SMP_ERR_INVALID_ARGUMENT` for any other spelling and for a moment before the identity was made.
+ * @since 0.1
+ */
+int32_t smp_keystore_set_expiry(smp_keystore *keystore, const char *id, const char *time);
+
+/**
+ * Tells the last second in which the keys of an entry are good.
+ *
+ * @param keystore  Key store to ask.
+ * @param id        Key id.
+ * @return Moment in UTC, such as `2031-12-31T23:59:59Z`, empty when the keys do not expire; alive until the key store is freed. Or NULL.
+ * @since 0.1
+ */
+const char *smp_keystore_expires(smp_keystore *keystore, const char *id);
+
+/**
+ * Tells when an entry was made in this store.
+ *
+ * @param keystore  Key store to ask.
+ * @param id        Key id.
+ * @return Moment in UTC, such as `2024-02-29T12:00:00Z`; alive until the key store is freed. Or NULL.
+ * @since 0.1
+ */
+const char *smp_keystore_created(smp_keystore *keystore, const char *id);
 
 /**
  * Counts the entries, identities and peers together.

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 target=${1:?build, demo or test}
 
 packages=(gcc make libc6-dev python3 python3-venv)
-[ "$target" = test ] && packages+=(g++ valgrind openssl binutils)
+[ "$target" = test ] && packages+=(g++ valgrind openssl binutils softhsm2)
 missing=()
 for package in "${packages[@]}"; do
   dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
@@ -17,6 +17,7 @@ wanted=()
 for package in "${missing[@]}"; do
   case $package in
     gcc|g++|make|valgrind|openssl) usable "$package" || wanted+=("$package") ;;
+    softhsm2) usable softhsm2-util || wanted+=("$package") ;;
     binutils) usable nm || wanted+=("$package") ;;
     python3) usable python3 || wanted+=("$package") ;;
     python3-venv) python3 -c 'import ensurepip, venv' 2>/dev/null || wanted+=("$package") ;;

@@ -5,15 +5,14 @@
 
 use std::ffi::c_char;
 use std::path::Path;
-use std::sync::Arc;
 
 use super::guard::{enter, leave};
 use super::handle::Noun;
 use super::slice;
 use super::text::{self, Held};
 use crate::error::{Error, Kind};
-use crate::keys::KeyStore;
-use crate::pipeline;
+use crate::pipeline::RecordedKeyStore;
+use crate::secret::Secret;
 
 /// Type of a key pair: ECDH and ECDSA over the curve P-384.
 pub const SMP_KEY_ECDH_P384: i32 = 1;
@@ -21,12 +20,14 @@ pub const SMP_KEY_ECDH_P384: i32 = 1;
 /// A folder of identities and confirmed peers.
 ///
 /// Lives from `smp_keystore_open` until `smp_keystore_free`. Threads may share it. Handles to one folder share one store, and a pipeline
-/// over the same folder uses it too, so the passphrase is given once.
+/// over the same folder uses it too, so the passphrase is given once. Every change is recorded in the audit log: in that of a pipeline that is
+/// open with the same store, else in that of the default configuration when it names one or the store is the default one, else in the
+/// folder `audit` of the store. A change that cannot be recorded is refused with `SMP_ERR_AUDIT_UNWRITABLE`.
 pub struct smp_keystore {
     _opaque: [u8; 0],
 }
 
-pub(super) static KEYSTORES: Noun<smp_keystore, Held<Arc<KeyStore>>> = Noun::new("keystore");
+pub(super) static KEYSTORES: Noun<smp_keystore, Held<RecordedKeyStore>> = Noun::new("keystore");
 
 /// Opens a key store; makes it when the folder is missing or empty.
 ///
@@ -44,7 +45,7 @@ pub unsafe extern "C" fn smp_keystore_open(directory: *const c_char, passphrase:
         // SAFETY: the C caller passes NULL or a NUL-terminated text.
         let passphrase = unsafe { text::optional(passphrase, "passphrase") }?;
         let directory = directory.as_ref().map(|directory| Path::new(directory.as_str()));
-        let keys = pipeline::open_key_store(directory, passphrase.as_ref().map(|passphrase| passphrase.as_str()))?;
+        let keys = RecordedKeyStore::open(directory, passphrase.as_ref().map(|passphrase| passphrase.as_str()))?;
         KEYSTORES.add(Held::new(keys))
     })
 }
@@ -78,11 +79,46 @@ pub unsafe extern "C" fn smp_keystore_generate(keystore: *mut smp_keystore, key_
     })
 }
 
+/// Makes an identity inside a hardware token; its private keys never leave the token.
+///
+/// Blocks while the token works. The PIN is kept in the key store, encrypted like a private key.
+///
+/// @param keystore     Key store that keeps the public keys and where the private ones are.
+/// @param module_path  Absolute path of the token's PKCS #11 module, which is loaded into the process.
+/// @param token_label  Label of the token.
+/// @param pin          PIN of the token's user.
+/// @param purpose      What the identity is for, in one's own words.
+/// @return Key id, alive until the key store is freed; or NULL: `SMP_ERR_WRONG_PASSPHRASE` for a wrong PIN, `SMP_ERR_KEY_STORE_UNAVAILABLE` without
+///         module or token, `SMP_ERR_UNSUPPORTED` in a build without the feature `pkcs11`.
+/// @since 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn smp_keystore_generate_on_token(
+    keystore: *mut smp_keystore,
+    module_path: *const c_char,
+    token_label: *const c_char,
+    pin: *const c_char,
+    purpose: *const c_char,
+) -> *const c_char {
+    enter(|| {
+        let keystore = KEYSTORES.get(keystore, "keystore")?;
+        // SAFETY: the C caller passes NULL or a NUL-terminated text.
+        let module_path = unsafe { text::path(module_path, "module_path") }?;
+        // SAFETY: the C caller passes NULL or a NUL-terminated text.
+        let token_label = unsafe { text::required(token_label, "token_label") }?;
+        // SAFETY: the C caller passes NULL or a NUL-terminated text.
+        let pin = unsafe { text::required(pin, "pin") }?;
+        // SAFETY: the C caller passes NULL or a NUL-terminated text.
+        let purpose = unsafe { text::required(purpose, "purpose") }?;
+        let pin = Secret::new(pin.as_str().to_owned());
+        Ok(keystore.texts.give(&keystore.value.generate_on_token(&module_path, &token_label, &pin, &purpose)?))
+    })
+}
+
 /// Imports the public keys of a peer. The peer is not trusted before `smp_keystore_confirm`.
 ///
 /// @param keystore  Key store to keep them in.
-/// @param label     Name for the peer, in one's own words.
-/// @param pem       What the peer exported.
+/// @param label     Name for the peer, in one's own words; with a key card an empty text takes the peer's own.
+/// @param pem       What the peer exported: PEM or a key card, from which the expiry is taken as well.
 /// @return Key id of the peer, alive until the key store is freed; or NULL.
 /// @since 0.1
 #[unsafe(no_mangle)]
@@ -111,6 +147,39 @@ pub unsafe extern "C" fn smp_keystore_export_public(keystore: *mut smp_keystore,
         // SAFETY: the C caller passes NULL or a NUL-terminated text.
         let id = unsafe { text::required(id, "id") }?;
         Ok(keystore.texts.give(&keystore.value.export_public(&id)?))
+    })
+}
+
+/// Exports a key card: public keys, label and dates of an identity as three lines of text, signed by the identity, to be sent by mail.
+///
+/// @param keystore  Key store to ask.
+/// @param id        Key id of an identity.
+/// @return Key card, alive until the key store is freed; or NULL, with `SMP_ERR_PRIVATE_KEY_MISSING` for a peer.
+/// @since 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn smp_keystore_export_card(keystore: *mut smp_keystore, id: *const c_char) -> *const c_char {
+    enter(|| {
+        let keystore = KEYSTORES.get(keystore, "keystore")?;
+        // SAFETY: the C caller passes NULL or a NUL-terminated text.
+        let id = unsafe { text::required(id, "id") }?;
+        Ok(keystore.texts.give(&keystore.value.export_card(&id)?))
+    })
+}
+
+/// Exports the certificates of an identity, for a hospital that seals with `openssl cms -encrypt`.
+///
+/// @param keystore  Key store to ask.
+/// @param id        Key id of an identity.
+/// @return PEM, first the certificate of the key to agree with, issued by the key to verify with, then the latter's own, self-signed; alive until
+///         the key store is freed. Or NULL, with `SMP_ERR_KEY_EXPIRED` for an identity that was replaced or has expired.
+/// @since 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn smp_keystore_export_certificate(keystore: *mut smp_keystore, id: *const c_char) -> *const c_char {
+    enter(|| {
+        let keystore = KEYSTORES.get(keystore, "keystore")?;
+        // SAFETY: the C caller passes NULL or a NUL-terminated text.
+        let id = unsafe { text::required(id, "id") }?;
+        Ok(keystore.texts.give(&keystore.value.export_certificate(&id)?))
     })
 }
 
@@ -146,6 +215,60 @@ pub unsafe extern "C" fn smp_keystore_confirm(keystore: *mut smp_keystore, id: *
         // SAFETY: the C caller passes NULL or a NUL-terminated text.
         let fingerprint = unsafe { text::required(fingerprint, "fingerprint") }?;
         keystore.value.confirm(&id, &fingerprint)
+    })
+}
+
+/// Sets the last second in which the keys of an entry are good, or takes the expiry away.
+///
+/// From the next second on nothing is sealed for them and an identity signs nothing. What was sealed for an expired identity still opens, and
+/// so does what a peer sealed before it expired.
+///
+/// @param keystore  Key store that holds the entry.
+/// @param id        Key id.
+/// @param time      Moment in UTC, such as `2031-12-31T23:59:59Z`; NULL or an empty text for no expiry.
+/// @return `SMP_OK`, or `SMP_ERR_INVALID_ARGUMENT` for any other spelling and for a moment before the identity was made.
+/// @since 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn smp_keystore_set_expiry(keystore: *mut smp_keystore, id: *const c_char, time: *const c_char) -> i32 {
+    enter(|| {
+        let keystore = KEYSTORES.get(keystore, "keystore")?;
+        // SAFETY: the C caller passes NULL or a NUL-terminated text.
+        let id = unsafe { text::required(id, "id") }?;
+        // SAFETY: the C caller passes NULL or a NUL-terminated text.
+        let time = unsafe { text::optional(time, "time") }?;
+        keystore.value.set_expiry(&id, time.as_ref().map(|time| time.as_str()).filter(|time| !time.is_empty()))
+    })
+}
+
+/// Tells the last second in which the keys of an entry are good.
+///
+/// @param keystore  Key store to ask.
+/// @param id        Key id.
+/// @return Moment in UTC, such as `2031-12-31T23:59:59Z`, empty when the keys do not expire; alive until the key store is freed. Or NULL.
+/// @since 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn smp_keystore_expires(keystore: *mut smp_keystore, id: *const c_char) -> *const c_char {
+    enter(|| {
+        let keystore = KEYSTORES.get(keystore, "keystore")?;
+        // SAFETY: the C caller passes NULL or a NUL-terminated text.
+        let id = unsafe { text::required(id, "id") }?;
+        Ok(keystore.texts.give(&keystore.value.expires(&id)?.unwrap_or_default()))
+    })
+}
+
+/// Tells when an entry was made in this store.
+///
+/// @param keystore  Key store to ask.
+/// @param id        Key id.
+/// @return Moment in UTC, such as `2024-02-29T12:00:00Z`; alive until the key store is freed. Or NULL.
+/// @since 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn smp_keystore_created(keystore: *mut smp_keystore, id: *const c_char) -> *const c_char {
+    enter(|| {
+        let keystore = KEYSTORES.get(keystore, "keystore")?;
+        // SAFETY: the C caller passes NULL or a NUL-terminated text.
+        let id = unsafe { text::required(id, "id") }?;
+        Ok(keystore.texts.give(&keystore.value.created(&id)?))
     })
 }
 

@@ -38,13 +38,28 @@ impl PublicPair {
     /// Reads one or two `PUBLIC KEY` blocks.
     pub(crate) fn from_pem(pem: &str) -> Result<PublicPair> {
         let shown = public_key_blocks(pem)?;
+        match shown.as_slice() {
+            [only] => {
+                let only = decode(only)?;
+                Ok(PublicPair { agree: only, sign: only, shown })
+            }
+            _ => PublicPair::from_der(shown),
+        }
+    }
+
+    /// The pair in two DER encodings, agree key first.
+    pub(super) fn from_der(shown: Vec<Vec<u8>>) -> Result<PublicPair> {
         let keys = shown.iter().map(|der| decode(der)).collect::<Result<Vec<PublicKey>>>()?;
         match keys.as_slice() {
-            [only] => Ok(PublicPair { agree: *only, sign: *only, shown }),
             [agree, sign] if agree == sign => Err(Error::new(Kind::KeyInvalid, "both public keys are the same key")),
             [agree, sign] => Ok(PublicPair { agree: *agree, sign: *sign, shown }),
             _ => Err(Error::new(Kind::KeyInvalid, format!("{} public keys found, 1 or 2 are expected", keys.len()))),
         }
+    }
+
+    /// DER of the keys as they were shown.
+    pub(super) fn shown(&self) -> &[Vec<u8>] {
+        &self.shown
     }
 
     /// The keys as PEM, agree key first.
@@ -89,6 +104,11 @@ impl PublicPair {
         self.shown.last().map(Sha256::digest).unwrap_or_default().into()
     }
 
+    /// The signing key.
+    pub(super) fn signing_key(&self) -> VerifyingKey {
+        VerifyingKey::from(&self.sign)
+    }
+
     /// The agree key as an uncompressed point (SEC 1, 2.3.3): 97 bytes.
     pub(crate) fn agree_point(&self) -> Box<[u8]> {
         self.agree.to_sec1_bytes()
@@ -96,7 +116,7 @@ impl PublicPair {
 
     /// Whether a strict DER ECDSA signature with SHA-384 over a message is this key's.
     pub(crate) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
-        let key = VerifyingKey::from(&self.sign);
+        let key = self.signing_key();
         DerSignature::from_bytes(signature).is_ok_and(|signature| key.verify(message, &signature).is_ok())
     }
 }

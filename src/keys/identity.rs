@@ -4,18 +4,16 @@
 //! must not force old studies to be sealed again. The scalars live in one locked block of memory; the arithmetic types are made for a
 //! single operation and erase themselves.
 
+use p384::SecretKey;
 use p384::ecdsa::signature::Signer;
 use p384::ecdsa::{DerSignature, SigningKey};
 use p384::pkcs8::{DecodePrivateKey, EncodePrivateKey};
-use p384::{PublicKey, SecretKey};
 use zeroize::{Zeroize, Zeroizing};
 
+use super::backend::{COORDINATE as SCALAR, PrivateKeys, uncompressed_point};
 use super::fingerprint::PublicPair;
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
-
-/// Length of a P-384 scalar in bytes.
-const SCALAR: usize = 48;
 
 /// The private keys of an identity.
 pub(crate) struct PrivatePair {
@@ -48,25 +46,23 @@ impl PrivatePair {
         PublicPair::new(key(&self.agree)?.public_key(), key(&self.sign)?.public_key())
     }
 
-    /// The agree key as a big-endian scalar (RFC 9180, 7.1.2).
-    pub(crate) fn agree_scalar(&self) -> &[u8; SCALAR] {
-        self.agree.expose()
+    /// A pair with a given agree key, as test vectors have it.
+    #[cfg(test)]
+    pub(crate) fn of_agree_scalar(scalar: &[u8]) -> PrivatePair {
+        PrivatePair { agree: Secret::new(scalar.try_into().unwrap()), sign: fresh_scalar().unwrap() }
     }
+}
 
-    /// ECDH (SEC 1, 3.3.1) with an uncompressed point of 97 bytes: the x coordinate of the shared point.
-    ///
-    /// A point off the curve or at infinity is `KeyInvalid`, so the exchange cannot be steered into a small group.
-    pub(crate) fn agree(&self, point: &[u8]) -> Result<Secret<[u8; SCALAR]>> {
-        let refused = || Error::new(Kind::KeyInvalid, "not an uncompressed point of P-384");
-        let point = if point.len() == 2 * SCALAR + 1 { point } else { return Err(refused()) };
-        let public = PublicKey::from_sec1_bytes(point).map_err(|_| refused())?;
+impl PrivateKeys for PrivatePair {
+    fn agree(&self, point: &[u8]) -> Result<Secret<[u8; SCALAR]>> {
+        let public = uncompressed_point(point)?;
         let mut shared = Secret::new([0u8; SCALAR]);
         shared.expose_mut().copy_from_slice(key(&self.agree)?.diffie_hellman(&public).raw_secret_bytes());
         Ok(shared)
     }
 
-    /// DER ECDSA signature with SHA-384 over a message; deterministic (RFC 6979), so a weak generator cannot give the key away.
-    pub(crate) fn sign(&self, message: &[u8]) -> Result<Vec<u8>> {
+    /// Deterministic (RFC 6979), so a weak generator cannot give the key away.
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>> {
         let signature: DerSignature = SigningKey::from(key(&self.sign)?).try_sign(message).map_err(|_| defect())?;
         Ok(signature.as_bytes().to_vec())
     }

@@ -16,8 +16,13 @@
 //! crash leaves the old state or the new one. What the store cannot notice is an older, genuine state put back by somebody who can write the
 //! folder; that can remove trust or bring back trust once given, never invent it.
 //!
-//! Private keys are decrypted when first used and stay in locked memory until the [`KeyStore`] is dropped.
-//! Nothing here writes to the audit log: the caller of `confirm`, `rotate` and `remove` does.
+//! Private keys are decrypted when first used and stay in locked memory until the [`KeyStore`] is dropped, or they live in a hardware token and
+//! never leave it. Either way the rest of the library holds a `PrivateKeys`, which agrees and signs.
+//! Nothing here writes to the audit log; `pipeline::RecordedKeyStore` does. `docs/keys.md` has the formats.
+//!
+//! Rooms: `entry` (a file), `store` (the folder), `rest` and `files` (encryption and file rules), `fingerprint`, `identity` and `token`
+//! (public keys, private keys in memory and in tokens, with `pkcs11` behind), `trust` (who may do what until when), `card`, `certificate`
+//! and `private_pem` (what goes out).
 //!
 //! ```
 //! use smp::keys::{KeyStore, Unlock};
@@ -30,17 +35,25 @@
 //! # Ok::<(), smp::Error>(())
 //! ```
 
+mod backend;
+mod card;
+mod certificate;
+mod dates;
 mod entry;
 mod files;
 mod fingerprint;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
 mod identity;
+#[cfg(feature = "pkcs11")]
+mod pkcs11;
 mod private_pem;
 mod rest;
 mod store;
 #[cfg(test)]
 mod tests;
+mod token;
+mod trust;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -48,12 +61,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use zeroize::Zeroizing;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, Stage};
 use crate::secret::Secret;
+pub(crate) use backend::PrivateKeys;
+use card::Card;
 use entry::Entry;
 pub(crate) use fingerprint::{PublicPair, hex, unhex};
+#[cfg(test)]
 pub(crate) use identity::PrivatePair;
+#[cfg(not(test))]
+use identity::PrivatePair;
 use rest::StoreSecrets;
+pub use token::TokenKey;
 
 /// How a key store is unlocked.
 pub enum Unlock {
@@ -67,8 +86,8 @@ pub enum Unlock {
 pub struct KeyStore {
     directory: PathBuf,
     secrets: StoreSecrets,
-    /// Private keys already decrypted, by id.
-    unlocked: Mutex<HashMap<String, Arc<PrivatePair>>>,
+    /// Private keys already unlocked, by id.
+    unlocked: Mutex<HashMap<String, Arc<dyn PrivateKeys>>>,
 }
 
 impl KeyStore {
@@ -92,10 +111,21 @@ impl KeyStore {
         self.add(Entry::identity(purpose, &PrivatePair::generate()?, &self.secrets)?)
     }
 
-    /// Imports a peer's public key(s) (PEM), unconfirmed; returns its key id. Keys already here are `KeyExists`.
-    pub fn import(&self, label: &str, pem: &str) -> Result<String> {
+    /// Imports a peer's public keys, unconfirmed; returns its key id. Keys already here are `KeyExists`.
+    ///
+    /// The text is PEM ([`KeyStore::export_public`]) or a key card ([`KeyStore::export_card`]). From a card come the expiry, and the label if
+    /// none is given.
+    pub fn import(&self, label: &str, text: &str) -> Result<String> {
+        let (label, keys, expires) = if card::is_card(text) {
+            let Card { keys, expires, label: own, .. } = Card::read(text)?;
+            (if label.is_empty() { own } else { label.to_owned() }, keys, expires)
+        } else {
+            (label.to_owned(), PublicPair::from_pem(text)?, None)
+        };
+        let mut entry = Entry::peer(&label, keys)?;
+        entry.set_expiry(expires)?;
         let _guard = self.lock()?;
-        self.add(Entry::peer(label, PublicPair::from_pem(pem)?)?)
+        self.add(entry)
     }
 
     /// Public keys of an identity or peer as PEM (SPKI): agree key first, then signing key.
@@ -103,11 +133,38 @@ impl KeyStore {
         Ok(self.entry(id)?.keys().to_pem())
     }
 
+    /// Public keys, label and dates of an identity as a key card: three lines of text, signed by the identity, to be sent by mail.
+    pub fn export_card(&self, id: &str) -> Result<String> {
+        let entry = self.entry(id)?;
+        let private = self.private(id)?;
+        let created = dates::Moment::parse(entry.created())
+            .ok_or_else(|| Error::new(Kind::KeyStoreUnavailable, format!("entry {id} has no date")))?;
+        let card = Card { keys: entry.keys().clone(), created, expires: entry.expires(), label: entry.label().to_owned() };
+        card.write(&*private)
+    }
+
+    /// Certificates of an identity in PEM, for `openssl cms -encrypt -recip`: first the agree key's, issued by the signing key, then the
+    /// signing key's own. An identity that was replaced or has expired is not sealed for, so it has none (`KeyExpired`).
+    pub fn export_certificate(&self, id: &str) -> Result<String> {
+        self.export_certificate_at(id, dates::Moment::now()?)
+    }
+
+    fn export_certificate_at(&self, id: &str, now: dates::Moment) -> Result<String> {
+        let entry = self.entry(id)?;
+        let (keys, private) = self.signer_at(id, now)?;
+        certificate::write(&keys, &*private, entry.created(), entry.expires())
+    }
+
     /// Private keys of an identity as two encrypted PKCS#8 blocks in PEM, agree key first, for a backup or for OpenSSL.
     ///
-    /// Wrapped under a passphrase of its own by PBES2 with PBKDF2-HMAC-SHA-384, 600,000 rounds, and AES-256-CBC.
+    /// Private keys in a token are `PrivateKeyMissing`. Wrapped under a passphrase of its own by PBES2 with PBKDF2-HMAC-SHA-384, 600,000 rounds, and AES-256-CBC.
     pub fn export_private(&self, id: &str, passphrase: &Secret<String>) -> Result<Zeroizing<String>> {
-        private_pem::write(&*self.private(id)?, passphrase.expose())
+        let entry = self.entry(id)?;
+        if entry.token().is_some() {
+            return Err(Error::new(Kind::PrivateKeyMissing, format!("the private keys of {id} are in a token and never leave it"))
+                .with_hint("make backups with the token's own means, or rotate"));
+        }
+        private_pem::write(&entry.private(&self.secrets)?.ok_or_else(|| no_private(id))?, passphrase.expose())
     }
 
     /// Takes an identity from [`KeyStore::export_private`]'s form; returns its key id.
@@ -138,6 +195,34 @@ impl KeyStore {
         self.write(&entry)
     }
 
+    /// When an entry was made here, in UTC, like `2024-02-29T23:59:59Z`.
+    pub fn created(&self, id: &str) -> Result<String> {
+        Ok(self.entry(id)?.created().to_owned())
+    }
+
+    /// The last second in which an entry's keys are good, in UTC, like `2031-12-31T23:59:59Z`; `None` when they do not expire.
+    pub fn expires(&self, id: &str) -> Result<Option<String>> {
+        self.entry(id)?.expires().map(dates::Moment::text).transpose()
+    }
+
+    /// Sets the last second in which an entry's keys are good, or takes the expiry away.
+    ///
+    /// From the next second on the keys are not sealed for and an identity signs nothing more. What was sealed for an expired identity still
+    /// opens, and what an expired peer sealed before it expired still opens. The moment may lie in the past, which ends the keys at once; an
+    /// identity cannot expire before it was made.
+    pub fn set_expiry(&self, id: &str, expires: Option<&str>) -> Result<()> {
+        let expires = expires.map(dates::given).transpose()?;
+        let _guard = self.lock()?;
+        let mut entry = self.entry(id)?;
+        let too_early =
+            entry.is_own() && expires.is_some_and(|expires| dates::Moment::parse(entry.created()).is_some_and(|made| expires < made));
+        if too_early {
+            return Err(Error::new(Kind::InvalidArgument, format!("key {id} was made after that")).at(Stage::Keys));
+        }
+        entry.set_expiry(expires)?;
+        self.write(&entry)
+    }
+
     /// Whether an entry may be used: an identity of this store, or a peer whose fingerprint was confirmed.
     pub fn is_confirmed(&self, id: &str) -> Result<bool> {
         Ok(self.entry(id)?.is_confirmed())
@@ -159,14 +244,20 @@ impl KeyStore {
     }
 
     /// Makes a new identity that replaces an old one; the old one still opens what was sealed for it, and no longer seals.
+    ///
+    /// An expired identity may be rotated too. The new one has no expiry until one is set. The successor of an identity in a token is made in
+    /// the same token.
     pub fn rotate(&self, id: &str) -> Result<String> {
         let _guard = self.lock()?;
         let mut old = self.entry(id)?;
         if !old.is_own() {
-            return Err(Error::new(Kind::PrivateKeyMissing, format!("key {id} is a peer's")));
+            return Err(no_private(id));
         }
-        not_replaced(&old)?;
-        let new = Entry::identity(old.label(), &PrivatePair::generate()?, &self.secrets)?;
+        trust::not_replaced(&old)?;
+        let new = match old.token() {
+            Some(token) => self.successor_on_token(&old, token)?,
+            None => Entry::identity(old.label(), &PrivatePair::generate()?, &self.secrets)?,
+        };
         // The new one first: a crash in between leaves one identity too many, never one that points to nothing.
         let new_id = self.add(new)?;
         old.replace_by(&new_id);
@@ -175,6 +266,8 @@ impl KeyStore {
     }
 
     /// Removes an entry, private keys included. What was sealed for a removed identity cannot be opened any more.
+    ///
+    /// Private keys in a token stay there, unused; the token's own tool removes them.
     pub fn remove(&self, id: &str) -> Result<()> {
         let _guard = self.lock()?;
         self.unlocked().remove(id);
@@ -190,66 +283,17 @@ impl KeyStore {
         store::application_key(&self.directory, name, &self.secrets)
     }
 
-    /// The keys to seal for: a confirmed entry that was not replaced.
-    pub(crate) fn recipient(&self, id: &str) -> Result<PublicPair> {
-        let entry = self.entry(id)?;
-        confirmed(&entry)?;
-        not_replaced(&entry)?;
-        Ok(entry.keys().clone())
-    }
-
-    /// The keys to sign with: an identity of this store that was not replaced.
-    pub(crate) fn signer(&self, id: &str) -> Result<(PublicPair, Arc<PrivatePair>)> {
-        let entry = self.entry(id)?;
-        not_replaced(&entry)?;
-        Ok((entry.keys().clone(), self.private(id)?))
-    }
-
-    /// The trusted entry whose signing key has this digest. A key that is here but unconfirmed is `KeyUnconfirmed`, a strange one `UnknownSender`.
-    pub(crate) fn sender(&self, digest: &[u8; 32]) -> Result<(String, PublicPair)> {
-        let entries = self.entries()?;
-        // One signing key may be in several entries (shown alone and with an agree key); any confirmed one speaks for it.
-        let known: Vec<&Entry> = entries.iter().filter(|entry| entry.keys().sign_digest() == *digest).collect();
-        match known.iter().find(|entry| entry.is_confirmed()).or(known.first()) {
-            None => Err(Error::new(Kind::UnknownSender, format!("signing key sha-256 {}", hex(digest)))),
-            Some(entry) => confirmed(entry).map(|()| (entry.id(), entry.keys().clone())),
-        }
-    }
-
-    /// The first of some agree keys that this store holds the private key of, replaced identities included: position, public and private keys.
-    pub(crate) fn opener(&self, digests: &[[u8; 32]]) -> Result<(usize, PublicPair, Arc<PrivatePair>)> {
-        for entry in self.entries()?.iter().filter(|entry| entry.is_own()) {
-            if let Some(position) = digests.iter().position(|digest| entry.keys().agree_digest() == *digest) {
-                return Ok((position, entry.keys().clone(), self.private(&entry.id())?));
-            }
-        }
-        Err(Error::new(Kind::NotARecipient, format!("{} recipients, none of them here", digests.len())))
-    }
-
-    /// Every identity of this store, replaced ones included: what may open something that does not name its recipient's key.
-    pub(crate) fn openers(&self) -> Result<Vec<(String, Arc<PrivatePair>)>> {
-        let own = self.entries()?.into_iter().filter(Entry::is_own);
-        own.map(|entry| Ok((entry.id(), self.private(&entry.id())?))).collect()
-    }
-
-    /// Every entry whose signature counts: identities of this store and confirmed peers.
-    pub(crate) fn signers(&self) -> Result<Vec<(String, PublicPair)>> {
-        let confirmed = self.entries()?.into_iter().filter(Entry::is_confirmed);
-        Ok(confirmed.map(|entry| (entry.id(), entry.keys().clone())).collect())
-    }
-
-    /// Private keys of an identity, decrypted once.
-    fn private(&self, id: &str) -> Result<Arc<PrivatePair>> {
+    /// Private keys of an identity, unlocked once.
+    fn private(&self, id: &str) -> Result<Arc<dyn PrivateKeys>> {
         if let Some(private) = self.unlocked().get(id) {
             return Ok(Arc::clone(private));
         }
-        let private = self.entry(id)?.private(&self.secrets)?;
-        let private = Arc::new(private.ok_or_else(|| Error::new(Kind::PrivateKeyMissing, format!("key {id} is a peer's")))?);
+        let private = self.unlock(&self.entry(id)?)?;
         self.unlocked().insert(id.to_owned(), Arc::clone(&private));
         Ok(private)
     }
 
-    fn unlocked(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<PrivatePair>>> {
+    fn unlocked(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<dyn PrivateKeys>>> {
         // The map is whole after every operation, so a panic elsewhere while it was held does no harm.
         self.unlocked.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -286,16 +330,8 @@ impl KeyStore {
     }
 }
 
-fn confirmed(entry: &Entry) -> Result<()> {
-    if entry.is_confirmed() { Ok(()) } else { Err(Error::new(Kind::KeyUnconfirmed, format!("key {}", entry.id()))) }
-}
-
-fn not_replaced(entry: &Entry) -> Result<()> {
-    match entry.replaced_by() {
-        None => Ok(()),
-        Some(new) => Err(Error::new(Kind::KeyExpired, format!("key {} was replaced by {new}", entry.id()))
-            .with_hint("use the new key, and send its public half to those who seal for it or open what it sealed")),
-    }
+fn no_private(id: &str) -> Error {
+    Error::new(Kind::PrivateKeyMissing, format!("key {id} is a peer's"))
 }
 
 fn not_found(id: &str) -> Error {

@@ -52,7 +52,7 @@ pub fn grant(
         return Err(Error::new(Kind::InvalidArgument, "a package has at most 64 recipients").at(Stage::Package));
     }
     header.recipients.sort_by_key(|recipient| recipient.digest);
-    let bytes = sign(&header, &signer, limits)?;
+    let bytes = sign(&header, &*signer, limits)?;
     control.check()?;
     publish(client, &folder.object(header::OBJECT), &bytes, Replace::Version(before.version))?;
     Ok(PackageFacts {

@@ -22,6 +22,7 @@ mod derive;
 pub(crate) mod fuzzing;
 mod grant;
 mod header;
+mod hpke_open;
 mod manifest;
 mod open;
 mod pad;

@@ -88,11 +88,13 @@ pub(super) fn check_header(
 ) -> Result<(Header, String, Secret<[u8; 32]>)> {
     let signed = header::parse(bytes)?;
     // The digest of the sender only chooses the key that the signature is checked with; nothing else of the header counts before that.
-    let (sender_id, sender) = keys.sender(&signed.header.sender)?;
-    if !sender.verifies(signed.message, &signed.signature) {
-        return Err(Error::new(Kind::SignatureInvalid, format!("sender {sender_id}")));
+    let sender = keys.sender(&signed.header.sender)?;
+    if !sender.keys.verifies(signed.message, &signed.signature) {
+        return Err(Error::new(Kind::SignatureInvalid, format!("sender {}", sender.id)));
     }
     let header = signed.header;
+    sender.check_created(&header.created)?;
+    let sender_id = sender.id;
     if !trusted.is_empty() && !trusted.contains(&sender_id) {
         let error = Error::new(Kind::UnknownSender, format!("key {sender_id} is not among trusted_senders"));
         return Err(error.with_hint("add the key id to trusted_senders if studies of this sender may be processed here"));
@@ -124,10 +126,10 @@ pub(super) fn read_header(client: &Client, folder: &Folder, limits: &Limits, con
 
 fn unwrap_key(header: &Header, keys: &KeyStore) -> Result<Secret<[u8; 32]>> {
     let digests: Vec<[u8; 32]> = header.recipients.iter().map(|recipient| recipient.digest).collect();
-    let (position, _, private) = keys.opener(&digests)?;
+    let (position, public, private) = keys.opener(&digests)?;
     let recipient = header.recipients.get(position).ok_or_else(|| Error::new(Kind::NotARecipient, ""))?;
     let info = derive::wrapping_info(&header.package, &header.sender, &recipient.digest);
-    wrap::unwrap(&private, &recipient.encapsulated, &recipient.wrapped, &info)
+    wrap::unwrap(&*private, &public, &recipient.encapsulated, &recipient.wrapped, &info)
 }
 
 impl Object {

@@ -1,16 +1,18 @@
 //! The package key on its way to a recipient: single-shot HPKE (RFC 9180) in Base mode.
 //!
 //! Suite DHKEM(P-384, HKDF-SHA384), HKDF-SHA384, AES-256-GCM; the `info` binds package, sender and recipient (see `derive`), the aad is
-//! empty. Base mode says nothing about who wrapped the key; the ECDSA signature over the header does, and it can be shown to others.
+//! empty. The sender's half is the `hpke` crate's, the recipient's is `hpke_open`, which works with keys in tokens too.
+//!
+//! Base mode says nothing about who wrapped the key; the ECDSA signature over the header does, and it can be shown to others.
 
 use hpke::aead::AesGcm256;
 use hpke::kdf::HkdfSha384;
 use hpke::kem::DhP384HkdfSha384;
-use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable};
-use zeroize::Zeroizing;
+use hpke::{Deserializable, Kem, OpModeS, Serializable};
 
+use super::hpke_open;
 use crate::error::{Error, Kind, Result, Stage};
-use crate::keys::{PrivatePair, PublicPair};
+use crate::keys::{PrivateKeys, PublicPair};
 use crate::secret::Secret;
 
 /// Bytes of an encapsulated key: an uncompressed P-384 point (RFC 9180, 7.1, Nenc).
@@ -18,9 +20,7 @@ pub(super) const ENCAPSULATED: usize = 97;
 /// Bytes of a wrapped package key: 32 and a tag.
 pub(super) const WRAPPED: usize = 48;
 
-type PrivateKey = <DhP384HkdfSha384 as Kem>::PrivateKey;
 type PublicKey = <DhP384HkdfSha384 as Kem>::PublicKey;
-type EncappedKey = <DhP384HkdfSha384 as Kem>::EncappedKey;
 
 /// Wraps a package key for a recipient: encapsulated key and ciphertext.
 pub(super) fn wrap(key: &[u8; 32], recipient: &PublicPair, info: &[u8]) -> Result<([u8; ENCAPSULATED], [u8; WRAPPED])> {
@@ -32,33 +32,21 @@ pub(super) fn wrap(key: &[u8; 32], recipient: &PublicPair, info: &[u8]) -> Resul
     Ok((encapsulated, ciphertext.try_into().map_err(|_| defect())?))
 }
 
-/// Unwraps a package key. Whatever is wrong (point, tag, another package's key), the answer is the same.
-pub(super) fn unwrap(private: &PrivatePair, encapsulated: &[u8], ciphertext: &[u8], info: &[u8]) -> Result<Secret<[u8; 32]>> {
+/// Unwraps a package key. Whatever is wrong (point, tag, another package's key), the answer is the same; only a private key that cannot be
+/// asked has an error of its own.
+pub(super) fn unwrap(
+    private: &dyn PrivateKeys,
+    public: &PublicPair,
+    encapsulated: &[u8],
+    ciphertext: &[u8],
+    info: &[u8],
+) -> Result<Secret<[u8; 32]>> {
     let failed = || Error::new(Kind::IntegrityFailed, "header: the wrapped package key does not open");
-    let plain = open(private.agree_scalar(), encapsulated, ciphertext, info, &[]).ok_or_else(failed)?;
+    let plain = hpke_open::open(private, &public.agree_point(), encapsulated, ciphertext, info, &[])?.ok_or_else(failed)?;
     if plain.len() != 32 {
         return Err(failed());
     }
     let mut key = Secret::new([0u8; 32]);
     key.expose_mut().copy_from_slice(&plain);
     Ok(key)
-}
-
-fn open(scalar: &[u8], encapsulated: &[u8], ciphertext: &[u8], info: &[u8], aad: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-    let private = PrivateKey::from_bytes(scalar).ok()?;
-    // from_bytes refuses a point that is off the curve or at infinity, so the exchange cannot be steered into a small group.
-    let encapsulated = EncappedKey::from_bytes(encapsulated).ok()?;
-    hpke::single_shot_open::<AesGcm256, HkdfSha384, DhP384HkdfSha384>(&OpModeR::Base, &private, &encapsulated, info, ciphertext, aad)
-        .ok()
-        .map(Zeroizing::new)
-}
-
-#[cfg(test)]
-pub(super) mod tests {
-    use super::*;
-
-    /// Opens with a bare scalar and associated data, as test vectors are given.
-    pub(in crate::package) fn open_bare(scalar: &[u8], enc: &[u8], ct: &[u8], info: &[u8], aad: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-        open(scalar, enc, ct, info, aad)
-    }
 }

@@ -21,6 +21,7 @@ pub fn capabilities() -> String {
     json!({
         "schema": "smp-capabilities/1",
         "version": env!("CARGO_PKG_VERSION"),
+        "features": if cfg!(feature = "pkcs11") { vec!["pkcs11"] } else { Vec::new() },
         "providers": ["local", "s3"],
         "download_modes": ["zero_knowledge", "standard"],
         "operations": ["load", "anonymize", "preprocess", "segment", "predict"],

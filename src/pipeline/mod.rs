@@ -19,6 +19,7 @@
 //! ```
 
 mod capabilities;
+mod key_changes;
 mod models;
 mod outputs;
 mod request;
@@ -44,6 +45,7 @@ use crate::secret::Secret;
 use crate::transfer::Client;
 
 pub use capabilities::capabilities;
+pub use key_changes::RecordedKeyStore;
 pub use request::{DownloadMode, Operation, Request};
 pub use result::StudyResult;
 pub use sealing::{grant_study, seal_instances, seal_study, unseal_study, verify_package};

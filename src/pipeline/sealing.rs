@@ -132,6 +132,6 @@ fn append(audit: &AuditLog, event: &'static str, object: &str, outcome: Outcome,
     Ok(())
 }
 
-fn failure(error: &Error) -> Vec<(&'static str, Value)> {
+pub(super) fn failure(error: &Error) -> Vec<(&'static str, Value)> {
     vec![("error_code", Value::Integer(error.code().into())), ("error_stage", Value::Text(error.stage().name().to_owned()))]
 }

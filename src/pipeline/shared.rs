@@ -20,6 +20,8 @@ use crate::secret::Secret;
 const PASSPHRASE_VARIABLE: &str = "SMP_KEY_STORE_PASSPHRASE";
 
 static KEY_STORES: LazyLock<Registry<PathBuf, KeyStore>> = LazyLock::new(Registry::default);
+/// The log that was last opened with a key store, by the store's folder.
+static LOGS_OF_KEYS: LazyLock<Registry<PathBuf, AuditLog>> = LazyLock::new(Registry::default);
 static AUDIT_LOGS: LazyLock<Registry<(PathBuf, String, String), AuditLog>> = LazyLock::new(Registry::default);
 
 /// Live objects by key; dead entries are dropped on the next look.
@@ -79,12 +81,23 @@ pub fn open_configured_key_store(config: &Config) -> Result<Arc<KeyStore>> {
 
 /// The audit log that the configuration names, written under this user's name.
 pub(super) fn configured_audit_log(config: &Config, keys: &KeyStore) -> Result<Arc<AuditLog>> {
-    let directory = required(config, "audit_log_path")?;
+    audit_log_in(required(config, "audit_log_path")?, config, keys)
+}
+
+/// The audit log in a folder, written under the configured user's name.
+pub(super) fn audit_log_in(directory: PathBuf, config: &Config, keys: &KeyStore) -> Result<Arc<AuditLog>> {
     let actor = config.text("user_id").unwrap_or_default();
     let protocol = config.text("protocol").unwrap_or_default();
-    AUDIT_LOGS.find_or_open((canonical(&directory), actor.clone(), protocol.clone()), || {
+    let log = AUDIT_LOGS.find_or_open((canonical(&directory), actor.clone(), protocol.clone()), || {
         AuditLog::open(audit::Settings { directory, actor, protocol, pseudonym_key: keys.application_key("audit")? })
-    })
+    })?;
+    LOGS_OF_KEYS.put(canonical(keys.directory()), &log);
+    Ok(log)
+}
+
+/// The log that is open in this process with the key store of a folder, if there is one.
+pub(super) fn audit_log_of(key_store: &Path) -> Option<Arc<AuditLog>> {
+    LOGS_OF_KEYS.find(&canonical(key_store))
 }
 
 fn open(directory: &Path, passphrase: Option<Zeroizing<String>>, key_file: PathBuf) -> Result<Arc<KeyStore>> {
@@ -106,6 +119,13 @@ fn open(directory: &Path, passphrase: Option<Zeroizing<String>>, key_file: PathB
 }
 
 impl<K: Eq + Hash, V> Registry<K, V> {
+    /// Registers an object in place of an older one.
+    fn put(&self, key: K, object: &Arc<V>) {
+        let mut live = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        live.retain(|_, object| object.strong_count() > 0);
+        live.insert(key, Arc::downgrade(object));
+    }
+
     /// Registers an object that was just made, unless another thread was faster.
     fn find_or_open_shared(&self, key: K, object: Arc<V>) -> Result<Arc<V>> {
         let mut live = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -81,6 +81,109 @@ static void refusals(const char *folder)
     CHECK_NULL(smp_keystore_open(check_path(folder, "file"), NULL), SMP_ERR_KEY_STORE_UNAVAILABLE);
 }
 
+/* A text that begins and ends like this; for what is signed, and hence differs each time. */
+static int is_framed(const char *text, const char *begin, const char *end)
+{
+    size_t length = text == NULL ? 0 : strlen(text);
+    return length > strlen(begin) + strlen(end) && strncmp(text, begin, strlen(begin)) == 0
+        && strcmp(text + length - strlen(end), end) == 0;
+}
+
+static void dates(const char *folder)
+{
+    smp_keystore *store = smp_keystore_open(check_path(folder, "dates"), NULL);
+    const char *id = smp_keystore_generate(store, SMP_KEY_ECDH_P384, "x");
+    const char *created = smp_keystore_created(store, id);
+    CHECK(created != NULL && strlen(created) == 20 && created[19] == 'Z');
+    CHECK_TEXT(smp_keystore_expires(store, id), "");
+    CHECK_STATUS(smp_keystore_set_expiry(store, id, "2999-12-31T23:59:59Z"), SMP_OK);
+    CHECK_TEXT(smp_keystore_expires(store, id), "2999-12-31T23:59:59Z");
+    CHECK_STATUS(smp_keystore_set_expiry(store, id, "2999-12-31"), SMP_ERR_INVALID_ARGUMENT);
+    CHECK_STATUS(smp_keystore_set_expiry(store, id, "2001-01-01T00:00:00Z"), SMP_ERR_INVALID_ARGUMENT);
+    CHECK_TEXT(smp_keystore_expires(store, id), "2999-12-31T23:59:59Z");
+    CHECK_STATUS(smp_keystore_set_expiry(store, id, ""), SMP_OK);
+    CHECK_TEXT(smp_keystore_expires(store, id), "");
+    CHECK_STATUS(smp_keystore_set_expiry(store, id, "2999-12-31T23:59:59Z"), SMP_OK);
+    CHECK_STATUS(smp_keystore_set_expiry(store, id, NULL), SMP_OK);
+    CHECK_TEXT(smp_keystore_expires(store, id), "");
+    CHECK_STATUS(smp_keystore_set_expiry(store, "no-such-id", NULL), SMP_ERR_KEY_NOT_FOUND);
+    CHECK_NULL(smp_keystore_expires(store, "no-such-id"), SMP_ERR_KEY_NOT_FOUND);
+    CHECK_NULL(smp_keystore_created(store, "no-such-id"), SMP_ERR_KEY_NOT_FOUND);
+    smp_keystore_free(store);
+}
+
+static void cards_and_certificates(const char *folder)
+{
+    smp_keystore *mine = smp_keystore_open(check_path(folder, "cards"), NULL);
+    smp_keystore *theirs = smp_keystore_open(check_path(folder, "cards-of-others"), NULL);
+    const char *id = smp_keystore_generate(mine, SMP_KEY_ECDH_P384, "radiology");
+    const char *card, *peer;
+    CHECK_STATUS(smp_keystore_set_expiry(mine, id, "2999-12-31T23:59:59Z"), SMP_OK);
+    card = smp_keystore_export_card(mine, id);
+    CHECK(is_framed(card, "smp-key-card/v1\n{\"agree\":\"", "\n"));
+    CHECK(card != NULL && strstr(card, "\"expires\":\"2999-12-31T23:59:59Z\",\"label\":\"radiology\"") != NULL);
+    peer = smp_keystore_import(theirs, "", card);
+    CHECK_TEXT(peer, id);
+    CHECK_TEXT(smp_keystore_expires(theirs, peer), "2999-12-31T23:59:59Z");
+    CHECK_TEXT(smp_keystore_fingerprint(theirs, peer), smp_keystore_fingerprint(mine, id));
+    CHECK_NULL(smp_keystore_export_card(theirs, peer), SMP_ERR_PRIVATE_KEY_MISSING);
+    CHECK_NULL(smp_keystore_export_card(mine, "no-such-id"), SMP_ERR_KEY_NOT_FOUND);
+    CHECK_NULL(smp_keystore_import(theirs, "", "smp-key-card/v1\n{}\nAAAA\n"), SMP_ERR_KEY_INVALID);
+    CHECK(is_framed(smp_keystore_export_certificate(mine, id), "-----BEGIN CERTIFICATE-----\n", "-----END CERTIFICATE-----\n"));
+    CHECK_NULL(smp_keystore_export_certificate(theirs, peer), SMP_ERR_PRIVATE_KEY_MISSING);
+    CHECK(smp_keystore_rotate(mine, id) != NULL);
+    CHECK_NULL(smp_keystore_export_certificate(mine, id), SMP_ERR_KEY_EXPIRED);
+    smp_keystore_free(mine);
+    smp_keystore_free(theirs);
+}
+
+/* With the feature `pkcs11` there is no module at this path; without it there are no tokens at all. */
+static void tokens(const char *folder)
+{
+    smp_keystore *store = smp_keystore_open(check_path(folder, "tokens"), NULL);
+    int32_t code;
+    CHECK(smp_keystore_generate_on_token(store, "/nonexistent/module.so", "ward", "1234", "x") == NULL);
+    code = smp_last_error();
+    CHECK(code == SMP_ERR_UNSUPPORTED || code == SMP_ERR_KEY_STORE_UNAVAILABLE);
+    CHECK(smp_last_error_hint() != NULL);
+    CHECK_NULL(smp_keystore_generate_on_token(store, "relative.so", "ward", "1234", "x"), SMP_ERR_INVALID_ARGUMENT);
+    CHECK_NULL(smp_keystore_generate_on_token(store, "/nonexistent/module.so", "ward", "", "x"), SMP_ERR_INVALID_ARGUMENT);
+    CHECK_NULL(smp_keystore_generate_on_token(store, "/nonexistent/module.so", "ward", "1234", ""), SMP_ERR_INVALID_ARGUMENT);
+    CHECK_COUNT(smp_keystore_count(store), 0);
+    smp_keystore_free(store);
+}
+
+/* Every change of the keys has its line in the audit log beside them, failures included. */
+static void recorded(const char *folder)
+{
+    smp_keystore *mine = smp_keystore_open(check_path(folder, "recorded"), NULL);
+    smp_keystore *theirs = smp_keystore_open(check_path(folder, "recorded-elsewhere"), NULL);
+    const char *id = smp_keystore_generate(theirs, SMP_KEY_ECDH_P384, "x");
+    const char *own = smp_keystore_generate(mine, SMP_KEY_ECDH_P384, "y");
+    static const char *events[] = { "keys.generated", "keys.imported", "keys.confirmed", "keys.expiry_set", "keys.rotated", "keys.removed" };
+    smp_audit *log;
+    char *text;
+    size_t i;
+    CHECK(smp_keystore_import(mine, "peer", smp_keystore_export_public(theirs, id)) != NULL);
+    CHECK_STATUS(smp_keystore_confirm(mine, id, "0000"), SMP_ERR_FINGERPRINT_MISMATCH);
+    CHECK_STATUS(smp_keystore_confirm(mine, id, smp_keystore_fingerprint(theirs, id)), SMP_OK);
+    CHECK_STATUS(smp_keystore_set_expiry(mine, id, "2999-12-31T23:59:59Z"), SMP_OK);
+    CHECK(smp_keystore_rotate(mine, own) != NULL);
+    CHECK_STATUS(smp_keystore_remove(mine, own), SMP_OK);
+    smp_keystore_free(mine);
+    smp_keystore_free(theirs);
+
+    log = smp_audit_open(check_path(folder, "recorded/audit"));
+    CHECK(log != NULL);
+    CHECK_STATUS(smp_audit_verify(log, NULL), SMP_OK);
+    CHECK(smp_audit_export(log, "json", check_path(folder, "recorded.json"), NULL, NULL) >= 7);
+    smp_audit_free(log);
+    text = check_read(check_path(folder, "recorded.json"), NULL);
+    for (i = 0; i < sizeof events / sizeof *events; i++) CHECK(text != NULL && strstr(text, events[i]) != NULL);
+    CHECK(text != NULL && strstr(text, "failure") != NULL && strstr(text, "-204") != NULL);
+    free(text);
+}
+
 static void passphrase(const char *folder)
 {
     const char *path = check_path(folder, "locked");
@@ -111,6 +214,15 @@ static void dead_handles_and_nulls(const char *folder)
     CHECK_STATUS(smp_keystore_confirm(store, "x", NULL), SMP_ERR_NULL_ARGUMENT);
     CHECK_STATUS(smp_keystore_has_private(store, NULL), SMP_ERR_NULL_ARGUMENT);
     CHECK_NULL(smp_keystore_rotate(store, NULL), SMP_ERR_NULL_ARGUMENT);
+    CHECK_STATUS(smp_keystore_set_expiry(store, NULL, NULL), SMP_ERR_NULL_ARGUMENT);
+    CHECK_NULL(smp_keystore_expires(store, NULL), SMP_ERR_NULL_ARGUMENT);
+    CHECK_NULL(smp_keystore_created(store, NULL), SMP_ERR_NULL_ARGUMENT);
+    CHECK_NULL(smp_keystore_export_card(store, NULL), SMP_ERR_NULL_ARGUMENT);
+    CHECK_NULL(smp_keystore_export_certificate(store, NULL), SMP_ERR_NULL_ARGUMENT);
+    CHECK_NULL(smp_keystore_generate_on_token(store, NULL, "x", "x", "x"), SMP_ERR_NULL_ARGUMENT);
+    CHECK_NULL(smp_keystore_generate_on_token(store, "/x", NULL, "x", "x"), SMP_ERR_NULL_ARGUMENT);
+    CHECK_NULL(smp_keystore_generate_on_token(store, "/x", "x", NULL, "x"), SMP_ERR_NULL_ARGUMENT);
+    CHECK_NULL(smp_keystore_generate_on_token(store, "/x", "x", "x", NULL), SMP_ERR_NULL_ARGUMENT);
     CHECK_STATUS(smp_keystore_remove(store, NULL), SMP_ERR_NULL_ARGUMENT);
     smp_keystore_free(store);
     for (i = 0; i < 3 + INVENTED_HANDLES; i++) {
@@ -125,6 +237,12 @@ static void dead_handles_and_nulls(const char *folder)
         CHECK_NULL(smp_keystore_key_id(bad, 0), expected);
         CHECK_STATUS(smp_keystore_has_private(bad, "x"), expected);
         CHECK_NULL(smp_keystore_rotate(bad, "x"), expected);
+        CHECK_STATUS(smp_keystore_set_expiry(bad, "x", NULL), expected);
+        CHECK_NULL(smp_keystore_expires(bad, "x"), expected);
+        CHECK_NULL(smp_keystore_created(bad, "x"), expected);
+        CHECK_NULL(smp_keystore_export_card(bad, "x"), expected);
+        CHECK_NULL(smp_keystore_export_certificate(bad, "x"), expected);
+        CHECK_NULL(smp_keystore_generate_on_token(bad, "/x", "x", "x", "x"), expected);
         CHECK_STATUS(smp_keystore_remove(bad, "x"), expected);
         smp_keystore_free(bad);
     }
@@ -137,6 +255,10 @@ int main(int argc, char **argv)
     if (argc != 3) return 2;
     own_keys_and_peers(argv[1]);
     refusals(argv[1]);
+    dates(argv[1]);
+    cards_and_certificates(argv[1]);
+    tokens(argv[1]);
+    recorded(argv[1]);
     passphrase(argv[1]);
     dead_handles_and_nulls(argv[1]);
     return check_end(argv[0]);

@@ -79,19 +79,45 @@ pub enum Keys {
         /// What it is for.
         #[arg(long, default_value = "study transfer")]
         purpose: String,
+        /// Label of a PKCS #11 token: the private keys are made there and never leave it. The PIN comes from SMP_PKCS11_PIN or --pin-file.
+        #[arg(long, requires = "module")]
+        token: Option<String>,
+        /// Absolute path of the token's PKCS #11 module.
+        #[arg(long, requires = "token")]
+        module: Option<PathBuf>,
+        /// File whose first line is the token's PIN; nobody else may read it (chmod 600).
+        #[arg(long, requires = "token")]
+        pin_file: Option<PathBuf>,
     },
-    /// List identities and peers with their fingerprints.
+    /// List identities and peers with their fingerprints and expiry.
     List,
     /// Print the public keys of an identity, as PEM.
     Export {
         /// Key id.
         id: String,
     },
+    /// Print an identity's key card: public keys, label and dates, signed, to be sent by mail.
+    Card {
+        /// Key id.
+        id: String,
+    },
+    /// Print an identity's certificates, for `openssl cms -encrypt -recip`.
+    Certificate {
+        /// Key id.
+        id: String,
+    },
+    /// Set the last second in which keys are good.
+    Expire {
+        /// Key id.
+        id: String,
+        /// Moment in UTC, such as 2031-12-31T23:59:59Z, or `never`.
+        time: String,
+    },
     /// Import a peer's public keys; they are unusable until confirmed.
     Import {
-        /// Name for people.
+        /// Name for people; with a key card, an empty one takes the peer's own.
         label: String,
-        /// PEM file.
+        /// PEM file or key card.
         file: PathBuf,
     },
     /// Confirm a peer's keys by the fingerprint that the peer read out.

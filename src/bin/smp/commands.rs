@@ -1,11 +1,14 @@
 //! The commands. Logic here would mean that the library lacks a function.
 
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 use smp::audit::AuditReader;
 use smp::config::{self, Config, schema};
-use smp::pipeline::{self, Pipeline, Request};
+use smp::pipeline::{self, Pipeline, RecordedKeyStore, Request};
+use smp::secret::Secret;
 use smp::{Error, Kind, Result};
+use zeroize::Zeroize;
 
 use crate::arguments::{Arguments, Audit, Command, Keys, Process};
 
@@ -67,22 +70,29 @@ fn configuration(arguments: &Arguments) -> Result<Config> {
 }
 
 fn keys(config: &Config, command: &Keys) -> Result<()> {
-    let keys = pipeline::open_configured_key_store(config)?;
+    let keys = RecordedKeyStore::configured(config)?;
     match command {
-        Keys::Generate { purpose } => {
-            let id = keys.generate(purpose)?;
+        Keys::Generate { purpose, token, module, pin_file } => {
+            let id = match (token, module) {
+                (Some(token), Some(module)) => keys.generate_on_token(module, token, &pin(pin_file.as_deref())?, purpose)?,
+                _ => keys.generate(purpose)?,
+            };
             println!("{id}\n{}", keys.fingerprint(&id)?);
         }
         Keys::List => {
             for id in keys.ids()? {
                 let kind = if keys.has_private(&id)? { "identity" } else { "peer" };
-                println!("{id}  {kind:<8}  {}", keys.fingerprint(&id)?);
+                let expires = keys.expires(&id)?.map(|time| format!("  expires {time}")).unwrap_or_default();
+                println!("{id}  {kind:<8}  {}{expires}", keys.fingerprint(&id)?);
             }
         }
         Keys::Export { id } => print!("{}", keys.export_public(id)?),
+        Keys::Card { id } => print!("{}", keys.export_card(id)?),
+        Keys::Certificate { id } => print!("{}", keys.export_certificate(id)?),
+        Keys::Expire { id, time } => keys.set_expiry(id, Some(time.as_str()).filter(|time| *time != "never"))?,
         Keys::Import { label, file } => {
-            let pem = std::fs::read_to_string(file).map_err(|_| Error::new(Kind::FileUnreadable, "the pem file"))?;
-            let id = keys.import(label, &pem)?;
+            let text = std::fs::read_to_string(file).map_err(|_| Error::new(Kind::FileUnreadable, "the file with the public keys"))?;
+            let id = keys.import(label, &text)?;
             println!("{id}\n{}", keys.fingerprint(&id)?);
             println!("not usable yet: compare the fingerprint with its owner, then run `smp keys confirm`");
         }
@@ -91,6 +101,23 @@ fn keys(config: &Config, command: &Keys) -> Result<()> {
         Keys::Remove { id } => keys.remove(id)?,
     }
     Ok(())
+}
+
+/// The PIN of a token: from a file or the environment, because every process of the machine can read a command line.
+fn pin(file: Option<&Path>) -> Result<Secret<String>> {
+    let Some(file) = file else {
+        let pin = std::env::var("SMP_PKCS11_PIN").map_err(|_| Error::new(Kind::InvalidArgument, "the token's PIN is missing"));
+        return pin.map(Secret::new).map_err(|error| error.with_hint("set SMP_PKCS11_PIN, or name a file with --pin-file"));
+    };
+    let unreadable = |_| Error::new(Kind::FileUnreadable, "the PIN file");
+    if std::fs::metadata(file).map_err(unreadable)?.permissions().mode() & 0o077 != 0 {
+        return Err(Error::new(Kind::ConfigPermissions, "the PIN file"));
+    }
+    let mut text = std::fs::read_to_string(file).map_err(unreadable)?;
+    let end = text.find(['\r', '\n']).unwrap_or(text.len());
+    let pin = Secret::new(text[..end].to_owned());
+    text.zeroize();
+    Ok(pin)
 }
 
 fn process(config: &Config, command: &Process) -> Result<()> {

@@ -29,7 +29,7 @@ use super::super::header::{ObjectRef, fixed_base64, fixed_hex};
 use super::super::tree::Hash;
 use super::super::wrap;
 use crate::error::{Error, Kind, Result};
-use crate::keys::{PrivatePair, PublicPair, hex};
+use crate::keys::{PrivateKeys, PublicPair, hex};
 use crate::secret::Secret;
 
 const FORMAT: &str = "smp-seal-journal/v1";
@@ -66,7 +66,7 @@ pub(super) enum Found {
 /// The sender's keys, both halves.
 pub(super) struct Sender<'a> {
     pub(super) public: &'a PublicPair,
-    pub(super) private: &'a PrivatePair,
+    pub(super) private: &'a dyn PrivateKeys,
 }
 
 /// The journal of one place in one store, held by one sealing at a time.
@@ -212,7 +212,7 @@ fn parse(bytes: &[u8], sender: &Sender<'_>) -> Option<(Progress, Hash)> {
     let package: Name = fixed_hex(&head.pkg).ok()?;
     let (encapsulated, wrapped) =
         (fixed_base64::<{ wrap::ENCAPSULATED }>(&head.enc).ok()?, fixed_base64::<{ wrap::WRAPPED }>(&head.ct).ok()?);
-    let key = wrap::unwrap(sender.private, &encapsulated, &wrapped, &wrapping_info(&package, sender.public)).ok()?;
+    let key = wrap::unwrap(sender.private, sender.public, &encapsulated, &wrapped, &wrapping_info(&package, sender.public)).ok()?;
     let sealed = STANDARD.decode(body).ok()?;
     let plain = chunked::open_message(body_key(&key, &package).ok()?.expose(), &context(&package), &sealed).ok()?;
     let body: JsonBody = serde_json::from_slice(&plain).ok()?;
@@ -250,7 +250,7 @@ mod tests {
     fn only_its_own_writer_reads_a_journal_and_only_as_it_was_written() {
         let world = World::new();
         let keys = world.hospital.signer(&world.hospital_id).unwrap();
-        let sender = Sender { public: &keys.0, private: &keys.1 };
+        let sender = Sender { public: &keys.0, private: &*keys.1 };
         let text = write(&progress(), &sender, &[5; 32]).unwrap();
         let (read, terms) = parse(text.as_bytes(), &sender).unwrap();
         assert!(read.package == [9; 16] && *read.key.expose() == [7; 32] && terms == [5; 32]);
@@ -267,7 +267,7 @@ mod tests {
         // Somebody else's journal, however genuine, starts nothing.
         let other = key_store(world.place.path().join("other"));
         let other_keys = other.signer(&other.generate("x").unwrap()).unwrap();
-        let stranger = Sender { public: &other_keys.0, private: &other_keys.1 };
+        let stranger = Sender { public: &other_keys.0, private: &*other_keys.1 };
         assert!(parse(write(&progress(), &stranger, &[5; 32]).unwrap().as_bytes(), &sender).is_none());
     }
 
@@ -276,7 +276,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let world = World::new();
         let keys = world.hospital.signer(&world.hospital_id).unwrap();
-        let sender = Sender { public: &keys.0, private: &keys.1 };
+        let sender = Sender { public: &keys.0, private: &*keys.1 };
         let folder = world.place.path().join("journals");
         let journal = Journal::open(&folder, "memory\0Doe^Jane").unwrap().unwrap();
         assert!(matches!(journal.find(&sender, &[5; 32]), Found::Nothing));

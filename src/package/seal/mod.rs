@@ -26,7 +26,7 @@ use super::tree::{self, Hash};
 use super::{Folder, Limits, PackageFacts, over_limit, pad, wrap};
 use crate::control::Control;
 use crate::error::{Error, Kind, Result, Stage};
-use crate::keys::{KeyStore, PrivatePair, PublicPair, hex};
+use crate::keys::{KeyStore, PrivateKeys, PublicPair, hex};
 use crate::secret::Secret;
 use crate::transfer::{Client, Replace};
 use journal::{FinishedPack, Found, Journal, Progress, Sender};
@@ -121,7 +121,7 @@ impl Job<'_> {
         }
         let recipients = recipients(self.keys, parties.recipient_ids)?;
         let (sender, signer) = self.keys.signer(parties.sender_id)?;
-        let sender = Sender { public: &sender, private: &signer };
+        let sender = Sender { public: &sender, private: &*signer };
         let sources = source::list(contents, &self.options.limits, self.control)?;
         let journal = self.journal()?;
         let header_name = self.remote.object(header::OBJECT);
@@ -220,7 +220,7 @@ pub(super) fn wrap_for(recipient: &PublicPair, key: &Secret<[u8; 32]>, package: 
 }
 
 /// The header object, signed.
-pub(super) fn sign(header: &Header, signer: &PrivatePair, limits: &Limits) -> Result<Vec<u8>> {
+pub(super) fn sign(header: &Header, signer: &dyn PrivateKeys, limits: &Limits) -> Result<Vec<u8>> {
     let message = header.message()?;
     let bytes = header::write(&message, &signer.sign(message.as_bytes())?);
     let limit = limits.header_bytes.min(header::MAX_BYTES);

@@ -92,6 +92,20 @@ fn a_sender_counts_only_when_known_confirmed_and_trusted() {
 }
 
 #[test]
+fn a_package_made_after_its_senders_expiry_is_refused_and_an_expired_recipient_still_opens() {
+    let world = World::new();
+    world.seal("p", &[("a", b"x")]).unwrap();
+    world.researcher.set_expiry(&world.researcher_id, Some(&world.researcher.created(&world.researcher_id).unwrap())).unwrap();
+    world.researcher.set_expiry(&world.hospital_id, Some("9999-12-31T23:59:59Z")).unwrap();
+    assert!(world.read("p").is_ok());
+    world.researcher.set_expiry(&world.hospital_id, Some("2001-01-01T00:00:00Z")).unwrap();
+    assert_eq!(world.read("p").unwrap_err().0, Kind::KeyExpired);
+    // The hospital's side: a peer whose keys have expired is not sealed for.
+    world.hospital.set_expiry(&world.researcher_id, Some("2001-01-01T00:00:00Z")).unwrap();
+    assert_eq!(kind(world.seal("q", &[("a", b"x")])), Kind::KeyExpired);
+}
+
+#[test]
 fn what_was_sealed_for_a_rotated_key_still_opens() {
     let world = World::new();
     world.seal("before", &[("a", b"x")]).unwrap();

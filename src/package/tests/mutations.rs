@@ -10,7 +10,7 @@ use super::super::header::{Header, ObjectRef, Signed};
 use super::super::*;
 use super::world::{World, befriend, key_store};
 use crate::control::Control;
-use crate::keys::{PrivatePair, PublicPair};
+use crate::keys::{PrivateKeys, PublicPair};
 
 /// Packages with several packs of several chunks.
 const PACK_BYTES: u64 = 60_000;
@@ -38,7 +38,7 @@ impl Dice {
 /// A world with two sealed packages, and a third party that the researcher trusts as a sender too.
 struct Attack {
     world: World,
-    mallory: (PublicPair, std::sync::Arc<PrivatePair>),
+    mallory: (PublicPair, std::sync::Arc<dyn PrivateKeys>),
     /// Files of package `p`, in order.
     genuine: Vec<Vec<u8>>,
     dice: Dice,

@@ -1,6 +1,11 @@
 //! The key store as its callers see it, and side by side with the OpenSSL command line.
 
+mod card;
+mod certificate;
+mod expiry;
+
 use super::*;
+use p384::pkcs8::DecodePrivateKey;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
@@ -85,7 +90,7 @@ fn a_peer_is_confirmed_by_its_whole_fingerprint_only() {
     researcher.confirm(&peer, &coloned).unwrap();
     researcher.confirm(&peer, &spoken.replace(' ', "")).unwrap();
     assert!(researcher.recipient(&peer).is_ok());
-    assert_eq!(researcher.sender(&digest).unwrap().0, peer);
+    assert_eq!(researcher.sender(&digest).unwrap().id, peer);
     assert_eq!(kind(researcher.sender(&[0; 32])), Kind::UnknownSender);
     assert_eq!(kind(researcher.import("again", &hospital.export_public(&id).unwrap())), Kind::KeyExists);
     assert_eq!(kind(hospital.import("myself", &hospital.export_public(&id).unwrap())), Kind::KeyExists);
@@ -189,8 +194,10 @@ fn no_private_key_lies_in_clear_in_the_folder() {
     let keys = store(&place);
     let id = keys.generate("transfer").unwrap();
     let application = keys.application_key("audit").unwrap();
-    let private = keys.private(&id).unwrap();
-    let mut needles = vec![private.agree_scalar().to_vec(), application.expose().to_vec()];
+    let private = keys.entry(&id).unwrap().private(&keys.secrets).unwrap().unwrap();
+    let scalar = |der: &[u8]| p384::SecretKey::from_pkcs8_der(der).unwrap().to_bytes().to_vec();
+    let mut needles: Vec<Vec<u8>> = private.to_pkcs8().unwrap().iter().map(|der| scalar(der)).collect();
+    needles.push(application.expose().to_vec());
     needles.extend(private.to_pkcs8().unwrap().iter().map(|der| der[der.len() / 4..der.len() / 4 + 24].to_vec()));
     for item in fs::read_dir(place.path().join("keys")).unwrap() {
         let bytes = fs::read(item.unwrap().path()).unwrap();
@@ -295,7 +302,7 @@ fn an_openssl_key_is_imported_with_the_fingerprint_that_openssl_prints() {
     let at = |name: &str| place.path().join(name).to_str().unwrap().to_owned();
     fs::write(at("key.pem"), &private).unwrap();
     let (_, signature) = openssl(&["dgst", "-sha384", "-sign", &at("key.pem")], b"sums").unwrap();
-    let (_, pair) = keys.sender(&keys.entry(&id).unwrap().keys().sign_digest()).unwrap();
+    let pair = keys.sender(&keys.entry(&id).unwrap().keys().sign_digest()).unwrap().keys;
     assert!(pair.verifies(b"sums", &signature) && !pair.verifies(b"sum", &signature));
 }
 
