@@ -43,8 +43,8 @@ fmt:
 
 lint:
 	cargo fmt --check
-	cargo clippy --all-targets -- -D warnings
 	cargo clippy --all-targets --features pkcs11 -- -D warnings
+	cargo clippy --lib --bins -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --lib
 
 # Every parser of foreign bytes, SECONDS each.

@@ -15,7 +15,7 @@ use cryptoki::session::{Session, UserType};
 use cryptoki::types::AuthPin;
 use smp::control::Control;
 use smp::keys::{KeyStore, TokenKey, Unlock};
-use smp::package::{self, Limits};
+use smp::package::{self, Contents, Limits, Parties, SealOptions};
 use smp::secret::Secret;
 use smp::transfer::{Client, ClientSettings, StoreSettings};
 use smp::{Kind, Result};
@@ -106,7 +106,9 @@ fn client() -> Client {
 
 fn seal(client: &Client, keys: &KeyStore, from: &str, to: &str, path: &str) -> Result<()> {
     let (limits, control) = (Limits::default(), Control::new());
-    package::seal_folder(client, path, &folder().join("study"), keys, from, &[to], "test", &limits, &control).map(|_| ())
+    let (study, options) = (folder().join("study"), SealOptions { limits, ..SealOptions::default() });
+    let parties = Parties { sender_id: from, recipient_ids: &[to], purpose: "test" };
+    package::seal(client, path, &Contents::Folder(&study), keys, &parties, &options, &control).map(|_| ())
 }
 
 fn open(client: &Client, keys: &KeyStore, path: &str) -> Result<String> {
