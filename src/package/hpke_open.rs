@@ -43,15 +43,14 @@ pub(super) fn open(
         Err(error) => return Err(error),
     };
     let prk = extract(KEM_SUITE, &[], b"eae_prk", shared.expose());
-    Ok(schedule(&prk, public, encapsulated, info).and_then(|(key, nonce)| {
-        let cipher = Aes256Gcm::new_from_slice(key.as_ref()).ok()?;
+    Ok(schedule(&prk, public, encapsulated, info).and_then(|(cipher, nonce)| {
         let nonce = Nonce::try_from(nonce.as_ref()).ok()?;
         cipher.decrypt(&nonce, Payload { msg: ciphertext, aad }).ok().map(Zeroizing::new)
     }))
 }
 
-/// The rest of `ExtractAndExpand` (4.1) and `KeySchedule` of Base mode (5.1): key and nonce of the first message.
-fn schedule(prk: &Hkdf<Sha384>, public: &[u8], encapsulated: &[u8], info: &[u8]) -> Option<(Zeroizing<[u8; 32]>, Zeroizing<[u8; 12]>)> {
+/// The rest of `ExtractAndExpand` (4.1) and `KeySchedule` of Base mode (5.1): cipher and nonce of the first message.
+fn schedule(prk: &Hkdf<Sha384>, public: &[u8], encapsulated: &[u8], info: &[u8]) -> Option<(Aes256Gcm, Zeroizing<[u8; 12]>)> {
     let mut secret = Zeroizing::new([0u8; HASH]);
     expand(prk, KEM_SUITE, b"shared_secret", &[encapsulated, public], secret.as_mut())?;
     // Base mode: psk and psk_id are empty (5.1.1).
@@ -62,7 +61,7 @@ fn schedule(prk: &Hkdf<Sha384>, public: &[u8], encapsulated: &[u8], info: &[u8])
     expand(&prk, SUITE, b"key", &context, key.as_mut())?;
     // The sequence number of the first message is 0, so the base nonce is its nonce (5.2).
     expand(&prk, SUITE, b"base_nonce", &context, nonce.as_mut())?;
-    Some((key, nonce))
+    Some((Aes256Gcm::new_from_slice(key.as_ref()).ok()?, nonce))
 }
 
 /// LabeledExtract (4), ready to be expanded.

@@ -23,7 +23,9 @@ use crate::secret::Secret;
 static MODULES: LazyLock<Mutex<HashMap<PathBuf, Pkcs11>>> = LazyLock::new(Mutex::default);
 
 /// Tokens that are in use, by module and label.
-static TOKENS: LazyLock<Mutex<HashMap<(PathBuf, String), Weak<Token>>>> = LazyLock::new(Mutex::default);
+static TOKENS: LazyLock<Mutex<Tokens>> = LazyLock::new(Mutex::default);
+
+type Tokens = HashMap<(PathBuf, String), Weak<Token>>;
 
 /// What can end a piece of work with a token.
 pub(super) enum Fault {
@@ -123,12 +125,12 @@ impl Token {
     fn attempt<T>(&self, work: impl Fn(&Live) -> Result<T, Fault>) -> Result<T> {
         let mut live = guard(&self.live);
         let was_open = live.is_some();
-        let outcome = self.connected(&mut live).and_then(|live| work(live));
+        let outcome = self.connected(&mut live).and_then(&work);
         match outcome {
             Err(fault) if was_open && may_be_replugged(&fault) => {
                 // Dropping the last session logs out, so that the next login is a real one.
                 *live = None;
-                self.connected(&mut live).and_then(|live| work(live)).map_err(told)
+                self.connected(&mut live).and_then(work).map_err(told)
             }
             other => other.map_err(told),
         }
