@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::chunked::{self, CHUNK, Chunks, Fault, PREFIX};
 use super::derive;
 use super::manifest::FileEntry;
-use super::open::{Object, Package};
+use super::open::{Object, SealedPackage};
 use super::tree::{self, Hash, RANGE_CHUNKS};
 use super::{PlainFile, digests_differ};
 use crate::control::Control;
@@ -22,10 +22,10 @@ use crate::transfer::FetchPlan;
 
 type Deliver<'a> = &'a mut dyn FnMut(PlainFile) -> Result<()>;
 
-impl Package {
+impl SealedPackage {
     /// Decrypts every file, in manifest order, each delivered once its own digest agreed. The tail of each pack is authenticated first.
     /// Callers must throw away what they were given if this returns an error.
-    pub fn read(&self, control: &Control, deliver: &mut dyn FnMut(PlainFile) -> Result<()>) -> Result<()> {
+    pub(super) fn read(&self, control: &Control, deliver: &mut dyn FnMut(PlainFile) -> Result<()>) -> Result<()> {
         let total: u64 = self.packs.iter().map(|pack| pack.signed.size).sum();
         let (mut first, mut before) = (0, 0);
         for (number, pack) in self.packs.iter().enumerate() {
@@ -94,7 +94,7 @@ fn range_start(number: usize) -> u64 {
 
 /// Opens the ranges of one pack as they come: the tail, then the others from the first.
 struct Opener<'a> {
-    package: &'a Package,
+    package: &'a SealedPackage,
     pack: &'a Object,
     /// Number of the last range.
     last: usize,

@@ -115,6 +115,7 @@ impl Job<'_> {
             files: manifest.files.len(),
             bytes: manifest.bytes(),
             header_sha256: hex(&Sha256::digest(&bytes)),
+            format: header::FORMAT,
         })
     }
 }
