@@ -138,6 +138,7 @@ kinds! {
     SourceChanged = -228, "SMP_ERR_SOURCE_CHANGED", Package, false, "a source file changed while it was sealed", "seal the study again when nothing writes to it";
     PackageExists = -229, "SMP_ERR_PACKAGE_EXISTS", Package, false, "there is already a package at this path", "choose another remote_path";
     NothingToSeal = -230, "SMP_ERR_NOTHING_TO_SEAL", Package, false, "the source folder holds no files", "";
+    CryptographyRefused = -231, "SMP_ERR_CRYPTOGRAPHY_REFUSED", Package, false, "the study is encrypted in a way that is not accepted", "docs/cms-import.md has the commands for the hospital";
     // -300..: transfer
     ConnectionRefused = -300, "SMP_ERR_CONNECTION_REFUSED", Transfer, true, "Connection refused", "check cloud.endpoint, the network and the proxy";
     CredentialsMissing = -301, "SMP_ERR_CREDENTIALS_MISSING", Transfer, false, "no usable credentials were found", "set the provider's usual environment variables or credentials file";

@@ -115,7 +115,7 @@ pub unsafe extern "C" fn smp_grant_study(
     })
 }
 
-/// Checks a package: the sender's signature and every byte. Nothing is kept.
+/// Checks a package, or a study that a hospital encrypted with OpenSSL: the sender's signature and every byte. Nothing is kept.
 ///
 /// Blocks while the package is fetched.
 ///

@@ -138,6 +138,9 @@ pub const SMP_ERR_PACKAGE_EXISTS: i32 = -229;
 /// The source folder holds no files.
 pub const SMP_ERR_NOTHING_TO_SEAL: i32 = -230;
 
+/// The study is encrypted in a way that is not accepted.
+pub const SMP_ERR_CRYPTOGRAPHY_REFUSED: i32 = -231;
+
 /// Connection refused.
 pub const SMP_ERR_CONNECTION_REFUSED: i32 = -300;
 

@@ -9,7 +9,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::open::{self, Object};
+use super::open::{self, Found, Object};
 use super::seal::{publish, recipients, sign, wrap_for};
 use super::{Folder, Limits, PackageFacts, header};
 use crate::control::Control;
@@ -32,7 +32,9 @@ pub fn grant(
 ) -> Result<PackageFacts> {
     let folder = Folder::new(remote_path);
     let newcomers = recipients(keys, recipient_ids)?;
-    let (before, bytes) = open::read_header(client, &folder, limits, control)?;
+    let Found::Header(before, bytes) = open::find(client, &folder, limits, control)? else {
+        return Err(Error::new(Kind::NotSealed, "a study in CMS cannot be granted to others"));
+    };
     let (mut header, sender_id, key) = open::check_header(&bytes, keys, &[], limits)?;
     if !keys.has_private(&sender_id)? {
         return Err(Error::new(Kind::PrivateKeyMissing, format!("the package was sealed by {sender_id}"))
@@ -64,5 +66,6 @@ pub fn grant(
         files: manifest.files.len(),
         bytes: manifest.bytes(),
         header_sha256: hex(&Sha256::digest(&bytes)),
+        format: header::FORMAT,
     })
 }

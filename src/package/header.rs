@@ -28,7 +28,8 @@ pub(super) const MAX_PACK: u64 = 1 << 30;
 /// Recipients, at most.
 pub(super) const MAX_RECIPIENTS: usize = 64;
 
-const FORMAT: &str = "smp-package/v1";
+/// First line of a header.
+pub(super) const FORMAT: &str = "smp-package/v1";
 const MAX_PURPOSE: usize = 128;
 /// Seconds and `Z`: one spelling of a time.
 const TIME: &[BorrowedFormatItem<'static>] = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");

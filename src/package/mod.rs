@@ -8,6 +8,7 @@
 //! - `bulk` is the cipher for what is large, `chunked` encrypts one object with it, `tree` hashes it range by range, `wrap` carries the key to a
 //!   recipient, `derive` makes every key;
 //! - `header` and `manifest` are the two texts, each with exactly one spelling; `paths` and `pad` hold their rules;
+//! - `cms` is the other form: what a hospital that has only OpenSSL encrypted, opened like a package;
 //! - [`seal()`] writes a package and [`grant()`] opens it to further recipients; [`open()`] proves one genuine, [`Package::read`] decrypts it, [`verify()`]
 //!   and [`unseal_to`] are its two other readers.
 //!
@@ -17,6 +18,7 @@
 
 mod bulk;
 mod chunked;
+mod cms;
 mod derive;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
@@ -25,6 +27,7 @@ mod header;
 mod hpke_open;
 mod manifest;
 mod open;
+mod opened;
 mod pad;
 mod paths;
 mod read;
@@ -40,15 +43,18 @@ mod wrap;
 
 use zeroize::Zeroizing;
 
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use cms::{parse_archive, parse_envelope};
 pub use grant::grant;
-pub use open::{Package, open};
+pub use opened::{Package, open};
 pub use seal::{Contents, Instance, Parties, SealOptions, seal};
 pub use unseal::unseal_to;
 pub use verify::verify;
 
 use crate::error::{Error, Kind};
 
-/// Limits on what is opened or sealed.
+/// Limits on what is opened or sealed, and what is accepted beyond the default.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Files in one package.
@@ -57,17 +63,19 @@ pub struct Limits {
     pub study_bytes: u64,
     /// Bytes of the header (format limit 1 MiB).
     pub header_bytes: u64,
+    /// Whether a study in CMS may derive its key with SHA-1, which OpenSSL does unless it is told otherwise.
+    pub allow_sha1_kdf: bool,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { files: 100_000, study_bytes: 64 << 30, header_bytes: header::MAX_BYTES }
+        Limits { files: 100_000, study_bytes: 64 << 30, header_bytes: header::MAX_BYTES, allow_sha1_kdf: false }
     }
 }
 
-/// One decrypted file whose SHA-256 agreed with the manifest. Its name may identify a person and stays behind.
+/// One decrypted file whose SHA-256 agreed with the manifest, or out of an archive that was authenticated. Its name may identify a person and stays behind.
 pub struct PlainFile {
-    /// Number in the manifest, from 0.
+    /// Number in manifest or archive, from 0.
     pub index: usize,
     /// Contents, erased on drop.
     pub bytes: Zeroizing<Vec<u8>>,
@@ -76,22 +84,24 @@ pub struct PlainFile {
 /// Facts for the result and the audit log; nothing secret, nothing that identifies a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PackageFacts {
-    /// Package id, 32 hex digits.
+    /// Package id, 32 hex digits; of a study in CMS the first half of the object's SHA-256.
     pub id: String,
     /// Sender: SHA-256 of the signing key's SPKI, hex.
     pub sender: String,
     /// Key store id of the sender.
     pub sender_id: String,
-    /// Time of sealing as the sender wrote it (RFC 3339).
+    /// Time of sealing as the sender wrote it (RFC 3339); empty for a study in CMS, which tells none.
     pub created: String,
-    /// Purpose as the sender wrote it.
+    /// Purpose as the sender wrote it; empty for a study in CMS.
     pub purpose: String,
     /// Number of files.
     pub files: usize,
     /// Plaintext bytes, without padding.
     pub bytes: u64,
-    /// SHA-256 of the header object, hex.
+    /// SHA-256 of what the sender signed, hex: the header object, or the list of checksums.
     pub header_sha256: String,
+    /// `smp-package/v1` or `cms`.
+    pub format: &'static str,
 }
 
 /// A package's folder in the store.

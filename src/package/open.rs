@@ -7,7 +7,7 @@ use super::derive::{self, Name, Role};
 use super::header::{self, Header, ObjectRef};
 use super::manifest::{self, FileEntry, Manifest};
 use super::tree::{self, Hash};
-use super::{Folder, Limits, PackageFacts, digests_differ, over_limit, wrap};
+use super::{Folder, Limits, PackageFacts, cms, digests_differ, over_limit, wrap};
 use crate::control::Control;
 use crate::error::{Error, Kind, Result, Stage};
 use crate::keys::{KeyStore, hex};
@@ -15,7 +15,7 @@ use crate::secret::Secret;
 use crate::transfer::{Client, FetchPlan, ObjectInfo};
 
 /// What is known of a package once its header and manifest proved genuine.
-pub struct Package {
+pub(super) struct SealedPackage {
     pub(super) client: Client,
     pub(super) facts: PackageFacts,
     pub(super) id: Name,
@@ -39,31 +39,45 @@ pub(super) struct Object {
     pub(super) signed: ObjectRef,
 }
 
-impl Package {
+impl SealedPackage {
     /// Facts of the package.
-    pub fn facts(&self) -> &PackageFacts {
+    pub(super) fn facts(&self) -> &PackageFacts {
         &self.facts
     }
+
+    /// Every object for a report: kind, name, size, number of ranges.
+    pub(super) fn objects(&self) -> Vec<(&'static str, String, u64, u64)> {
+        let packs = self.packs.iter().map(|pack| ("pack", pack));
+        let objects = [("manifest", &self.manifest_object)].into_iter().chain(packs);
+        objects.map(|(kind, object)| (kind, hex(&object.signed.name), object.signed.size, tree::range_count(object.signed.size))).collect()
+    }
+}
+
+/// What lies in a folder.
+pub(super) enum Found {
+    /// The header of a sealed package, as the store has it and its bytes.
+    Header(ObjectInfo, Vec<u8>),
+    /// The encrypted object of a study in CMS.
+    Cms(ObjectInfo),
 }
 
 /// Opens header and manifest: signature, sender (pinned; `trusted` narrows to these key ids when not empty), recipient, manifest.
 ///
 /// Also sees that every pack is there in its full length, so that an incomplete package fails before anything large is fetched.
-pub fn open(
+pub(super) fn open_sealed(
     client: &Client,
-    remote_path: &str,
+    folder: &Folder,
+    bytes: &[u8],
     keys: &KeyStore,
     trusted: &[String],
     limits: &Limits,
     control: &Control,
-) -> Result<Package> {
-    let folder = Folder::new(remote_path);
-    let (_, bytes) = read_header(client, &folder, limits, control)?;
-    let (header, sender_id, key) = check_header(&bytes, keys, trusted, limits)?;
-    let manifest_object = Object::manifest(client, &folder, &header, control)?;
+) -> Result<SealedPackage> {
+    let (header, sender_id, key) = check_header(bytes, keys, trusted, limits)?;
+    let manifest_object = Object::manifest(client, folder, &header, control)?;
     let manifest = read_manifest(client, &manifest_object, &header, &key, limits, control)?;
     let packs = header.packs.iter().enumerate();
-    let packs = packs.map(|(number, pack)| Object::locate(client, &folder, Role::Pack, format!("pack {number}"), pack, control));
+    let packs = packs.map(|(number, pack)| Object::locate(client, folder, Role::Pack, format!("pack {number}"), pack, control));
     let packs = packs.collect::<Result<Vec<Object>>>()?;
     let facts = PackageFacts {
         id: hex(&header.package),
@@ -73,10 +87,11 @@ pub fn open(
         purpose: header.purpose,
         files: manifest.files.len(),
         bytes: manifest.bytes(),
-        header_sha256: hex(&Sha256::digest(&bytes)),
+        header_sha256: hex(&Sha256::digest(bytes)),
+        format: header::FORMAT,
     };
     let (client, Manifest { leaves, files }) = (client.clone(), manifest);
-    Ok(Package { client, facts, id: header.package, key, manifest_object, packs, leaves, files })
+    Ok(SealedPackage { client, facts, id: header.package, key, manifest_object, packs, leaves, files })
 }
 
 /// Proves a header genuine: the header, the key id of its sender, and the package key.
@@ -108,19 +123,22 @@ pub(super) fn check_header(
     Ok((header, sender_id, key))
 }
 
-/// The header object. Without one the folder is either empty or holds something unsealed, which is not the same mistake.
-pub(super) fn read_header(client: &Client, folder: &Folder, limits: &Limits, control: &Control) -> Result<(ObjectInfo, Vec<u8>)> {
+/// The header object, or a study in CMS. Without either the folder is empty or holds something unsealed, which is not the same mistake.
+pub(super) fn find(client: &Client, folder: &Folder, limits: &Limits, control: &Control) -> Result<Found> {
     let limit = limits.header_bytes.min(header::MAX_BYTES);
     match client.read_object(&folder.object(header::OBJECT), limit, control) {
         Err(error) if error.kind() == Kind::ObjectNotFound => {
-            let objects = client.list(&folder.path, control)?.len();
-            if objects == 0 {
+            let objects = client.list(&folder.path, control)?;
+            if objects.is_empty() {
                 return Err(Error::new(Kind::ObjectNotFound, "the folder is empty or does not exist"));
             }
-            Err(Error::new(Kind::NotSealed, format!("{objects} objects, no header.smp")))
+            match cms::find(folder, &objects)? {
+                Some(object) => Ok(Found::Cms(object.clone())),
+                None => Err(Error::new(Kind::NotSealed, format!("{} objects, no header.smp", objects.len()))),
+            }
         }
         Err(error) if error.kind() == Kind::LimitExceeded => Err(over_limit("header_bytes", limit)),
-        other => other,
+        other => other.map(|(object, bytes)| Found::Header(object, bytes)),
     }
 }
 

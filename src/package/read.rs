@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use super::chunked::{self, CHUNK, Chunks, Fault, PREFIX, SEALED_CHUNK};
 use super::derive;
 use super::manifest::FileEntry;
-use super::open::{Object, Package};
+use super::open::{Object, SealedPackage};
 use super::tree::{self, Hash, RANGE_CHUNKS};
 use super::{PlainFile, digests_differ};
 use crate::control::Control;
@@ -27,10 +27,10 @@ use crate::transfer::FetchPlan;
 
 type Deliver<'a> = &'a mut dyn FnMut(PlainFile) -> Result<()>;
 
-impl Package {
+impl SealedPackage {
     /// Decrypts every file, in manifest order, each delivered once its own digest agreed. The tail of each pack is authenticated first.
     /// Callers must throw away what they were given if this returns an error.
-    pub fn read(&self, control: &Control, deliver: &mut dyn FnMut(PlainFile) -> Result<()>) -> Result<()> {
+    pub(super) fn read(&self, control: &Control, deliver: &mut dyn FnMut(PlainFile) -> Result<()>) -> Result<()> {
         let total: u64 = self.packs.iter().map(|pack| pack.signed.size).sum();
         let (mut first, mut before) = (0, 0);
         for (number, pack) in self.packs.iter().enumerate() {
@@ -89,7 +89,7 @@ impl Package {
 
 /// Opens the ranges of one pack as they come: the tail, then the others from the first.
 struct Opener<'a> {
-    package: &'a Package,
+    package: &'a SealedPackage,
     pack: &'a Object,
     /// Number of the last range.
     last: usize,

@@ -8,7 +8,8 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::open::open;
+use super::cms::Files;
+use super::opened::open;
 use super::{Limits, PackageFacts, derive};
 use crate::control::Control;
 use crate::error::{Error, Kind, Result, Stage};
@@ -30,14 +31,11 @@ pub fn unseal_to(
     check_target(folder)?;
     let package = open(client, remote_path, keys, trusted, limits, control)?;
     let mut scratch = Scratch::beside(folder)?;
-    package.read(control, &mut |file| {
-        let entry = package.files.get(file.index).ok_or_else(|| Error::new(Kind::Internal, "a file too many").at(Stage::Package))?;
-        scratch.write(&entry.path, &file.bytes)
-    })?;
+    let facts = package.stream(control, &mut scratch)?;
     // Looked at again: the target may have been filled while the package was read. The rename itself refuses a folder that is not empty.
     check_target(folder)?;
     scratch.rename(folder)?;
-    Ok(package.facts().clone())
+    Ok(facts)
 }
 
 /// The target is free: nothing there, or an empty folder.
@@ -59,6 +57,8 @@ struct Scratch {
     path: PathBuf,
     /// Folders made inside, each before those in it.
     folders: Vec<PathBuf>,
+    /// The file that is being written.
+    file: Option<File>,
     keep: bool,
 }
 
@@ -81,11 +81,11 @@ impl Scratch {
         hidden.push(format!(".{}", hex(&derive::fresh_name()?)));
         let path = target.with_file_name(hidden);
         DirBuilder::new().mode(0o700).create(&path).map_err(|error| unwritable(&error))?;
-        Ok(Scratch { path, folders: Vec::new(), keep: false })
+        Ok(Scratch { path, folders: Vec::new(), file: None, keep: false })
     }
 
-    /// Writes one file. Its path obeyed the rules of `paths`, so it cannot lead out; every folder on the way was made here.
-    fn write(&mut self, path: &str, bytes: &[u8]) -> Result<()> {
+    /// Makes one file. Its path obeyed the rules of `paths`, so it cannot lead out; every folder on the way was made here.
+    fn create(&mut self, path: &str) -> Result<File> {
         let mut place = self.path.clone();
         let mut components = path.split('/').peekable();
         while let Some(component) = components.next() {
@@ -101,8 +101,7 @@ impl Scratch {
         }
         let flags = libc::O_NOFOLLOW | libc::O_CLOEXEC;
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).custom_flags(flags).open(&place);
-        let mut file = file.map_err(|error| unwritable(&error))?;
-        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|error| unwritable(&error))
+        file.map_err(|error| unwritable(&error))
     }
 
     fn rename(mut self, target: &Path) -> Result<()> {
@@ -118,6 +117,29 @@ impl Scratch {
             _ => Path::new("."),
         })
     }
+}
+
+impl Files for Scratch {
+    fn begin(&mut self, _index: usize, path: &str, _size: u64) -> Result<()> {
+        self.file = Some(self.create(path)?);
+        Ok(())
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        match &mut self.file {
+            Some(file) => file.write_all(bytes).map_err(|error| unwritable(&error)),
+            None => Err(defect()),
+        }
+    }
+
+    fn end(&mut self) -> Result<()> {
+        let file = self.file.take().ok_or_else(defect)?;
+        file.sync_all().map_err(|error| unwritable(&error))
+    }
+}
+
+fn defect() -> Error {
+    Error::new(Kind::Internal, "bytes of no file").at(Stage::Package)
 }
 
 fn sync_folder(folder: &Path) -> Result<()> {

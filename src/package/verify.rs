@@ -5,11 +5,12 @@
 
 use serde::Serialize;
 
-use super::open::{Object, open};
-use super::{Limits, tree};
+use super::Limits;
+use super::cms::Files;
+use super::opened::open;
 use crate::control::Control;
 use crate::error::{Error, Kind, Result, Stage};
-use crate::keys::{KeyStore, hex};
+use crate::keys::KeyStore;
 use crate::transfer::Client;
 
 /// The report. Field names are those of the C API's JSON.
@@ -23,13 +24,14 @@ struct Report<'a> {
     files: usize,
     bytes: u64,
     header_sha256: &'a str,
+    format: &'a str,
     objects: Vec<ObjectReport>,
     ok: bool,
 }
 
 #[derive(Serialize)]
 struct ObjectReport {
-    /// `manifest` or `pack`.
+    /// `manifest`, `pack` or `cms`.
     kind: &'static str,
     name: String,
     size: u64,
@@ -47,25 +49,21 @@ pub fn verify(
     control: &Control,
 ) -> Result<String> {
     let package = open(client, remote_path, keys, trusted, limits, control)?;
-    let mut files = 0;
-    package.read(control, &mut |_| {
-        files += 1;
-        Ok(())
-    })?;
-    let facts = package.facts();
+    let facts = package.stream(control, &mut Nowhere)?;
     let report = Report {
         package: &facts.id,
         sender: &facts.sender,
         sender_id: &facts.sender_id,
         created: &facts.created,
         purpose: &facts.purpose,
-        files,
+        files: facts.files,
         bytes: facts.bytes,
         header_sha256: &facts.header_sha256,
-        objects: [("manifest", &package.manifest_object)]
+        format: facts.format,
+        objects: package
+            .objects()
             .into_iter()
-            .chain(package.packs.iter().map(|pack| ("pack", pack)))
-            .map(|(kind, object)| describe(kind, object))
+            .map(|(kind, name, size, ranges)| ObjectReport { kind, name, size, ranges, ok: true })
             .collect(),
         // Whatever failed is an error above, so a report is a report of success.
         ok: true,
@@ -73,7 +71,19 @@ pub fn verify(
     serde_json::to_string(&report).map_err(|_| Error::new(Kind::Internal, "the report could not be written").at(Stage::Package))
 }
 
-fn describe(kind: &'static str, object: &Object) -> ObjectReport {
-    let size = object.signed.size;
-    ObjectReport { kind, name: hex(&object.signed.name), size, ranges: tree::range_count(size), ok: true }
+/// Files are decrypted, and forgotten.
+pub(super) struct Nowhere;
+
+impl Files for Nowhere {
+    fn begin(&mut self, _index: usize, _path: &str, _size: u64) -> Result<()> {
+        Ok(())
+    }
+
+    fn bytes(&mut self, _bytes: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<()> {
+        Ok(())
+    }
 }

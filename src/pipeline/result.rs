@@ -104,7 +104,7 @@ impl StudyResult {
             json.insert(
                 "package".into(),
                 json!({"id": package.id, "sender": package.sender, "created": package.created, "files": package.files,
-                    "bytes": package.bytes, "header_sha256": package.header_sha256}),
+                    "bytes": package.bytes, "header_sha256": package.header_sha256, "format": package.format}),
             );
         }
         json.insert("audit_head".into(), findings.audit_head.clone().into());

@@ -98,6 +98,7 @@ pub(super) fn package_limits(config: &Config) -> Result<package::Limits> {
         files: whole(config, "limits.package_files", default.files)?,
         study_bytes: whole(config, "limits.study_bytes", default.study_bytes)?,
         header_bytes: whole(config, "limits.header_bytes", default.header_bytes)?,
+        allow_sha1_kdf: config.flag("package.allow_sha1_kdf")?,
     })
 }
 

@@ -203,17 +203,17 @@ impl Run<'_> {
         let settings = &self.settings;
         let package =
             package::open(&client, remote_path, &self.inner.keys, &settings.trusted_senders, &settings.package_limits, self.control)?;
-        let facts = package.facts().clone();
-        self.recorder.success(
-            "study.opened",
-            vec![
-                ("package", Value::Text(facts.id.clone())),
-                ("sender", Value::Text(facts.sender.clone())),
-                ("header_sha256", Value::Text(facts.header_sha256.clone())),
-                ("files", integer(facts.files)),
-            ],
-        )?;
-        package.read(self.control, &mut |file| loader.add(file.index, file.bytes, self.control))?;
+        let facts = package.facts();
+        let mut detail = vec![
+            ("package", Value::Text(facts.id.clone())),
+            ("sender", Value::Text(facts.sender.clone())),
+            ("header_sha256", Value::Text(facts.header_sha256.clone())),
+        ];
+        if package.is_counted() {
+            detail.push(("files", integer(facts.files)));
+        }
+        self.recorder.success("study.opened", detail)?;
+        let facts = package.read(self.control, &mut |file| loader.add(file.index, file.bytes, self.control))?;
         self.recorder.success("study.fetched", vec![("bytes", integer(facts.bytes)), ("files", integer(facts.files))])?;
         Ok(facts)
     }

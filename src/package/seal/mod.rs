@@ -329,6 +329,7 @@ impl<'a> Sealing<'a> {
             files: manifest.files.len(),
             bytes: manifest.bytes(),
             header_sha256: hex(&Sha256::digest(&bytes)),
+            format: header::FORMAT,
         })
     }
 

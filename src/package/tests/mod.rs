@@ -281,7 +281,7 @@ fn limits_of_the_receiver_hold() {
     assert_eq!(kind(with(Limits { study_bytes: 3 << 20, ..defaults() })), Kind::LimitExceeded);
     assert_eq!(kind(with(Limits { study_bytes: 1 << 20, ..defaults() })), Kind::LimitExceeded);
     assert_eq!(kind(with(Limits { header_bytes: 100, ..defaults() })), Kind::LimitExceeded);
-    assert!(with(Limits { files: 2, study_bytes: (3 << 20) + 1, header_bytes: 4096 }).is_ok());
+    assert!(with(Limits { files: 2, study_bytes: (3 << 20) + 1, header_bytes: 4096, ..defaults() }).is_ok());
 }
 
 #[test]
@@ -350,7 +350,7 @@ fn a_resumed_read_uses_the_spool_and_checks_it() {
                 files.push(file.bytes.to_vec());
                 Ok(())
             })
-            .map(|()| files)
+            .map(|_| files)
     };
     assert!(read().unwrap() == [large.clone()]);
     // What lies in the spool is the store's ciphertext: no 32 bytes of the study are in it.

@@ -199,6 +199,12 @@ impl World {
         open(&self.client, path, &self.researcher, &[], &Limits::default(), &Control::new())
     }
 
+    /// Path of a sealed package's first file.
+    pub(super) fn path_of_first(&self, path: &str) -> String {
+        let super::super::opened::Form::Sealed(package) = self.open(path).unwrap().form else { panic!("not a sealed package") };
+        package.files[0].path.to_string()
+    }
+
     /// All files of a package, or the error together with what had been delivered before it.
     pub(super) fn read(&self, path: &str) -> Outcome {
         let mut files = Vec::new();
@@ -210,7 +216,7 @@ impl World {
             })
         });
         match outcome {
-            Ok(()) => Ok(files),
+            Ok(_) => Ok(files),
             Err(error) => Err((error.kind(), error.detail().to_owned(), files)),
         }
     }
