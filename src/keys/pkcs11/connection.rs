@@ -97,7 +97,7 @@ impl Token {
             module: place.module.to_owned(),
             label: place.label.to_owned(),
             serial: place.serial.map(str::to_owned),
-            pin: Secret::new(place.pin.expose().clone()),
+            pin: Secret::new(place.pin.expose().to_owned()),
             live: Mutex::default(),
         });
         tokens.insert(key, Arc::downgrade(&token));
@@ -141,7 +141,7 @@ impl Token {
             let module = loaded(&self.module)?;
             let (slot, serial) = self.slot(&module)?;
             let session = module.open_ro_session(slot)?;
-            match session.login(UserType::User, Some(&AuthPin::new(self.pin.expose().as_str().into()))) {
+            match session.login(UserType::User, Some(&AuthPin::new(self.pin.expose().to_owned().into()))) {
                 // The host, or another identity with its own session, has logged in to the token.
                 Ok(()) | Err(Answer::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => {}
                 Err(answer) => return Err(answer.into()),
