@@ -1,7 +1,7 @@
 //! What fuzz targets reach that is no public API: every parser that reads bytes of strangers, with what must hold of its answer.
 //!
 //! Compiled for fuzzing only (`--cfg fuzzing`, which cargo-fuzz sets). A function returns in silence whatever it is given; a panic is a finding.
-//! A new parser of foreign bytes gets a function here and a target in `fuzz/`; the CMS importer's `parse_envelope` belongs below `private_pem`.
+//! A new parser of foreign bytes gets a function here and a target in `fuzz/`.
 
 /// The header of a package.
 pub fn header(bytes: &[u8]) {
@@ -35,4 +35,21 @@ pub fn private_pem(bytes: &[u8]) {
     if let Ok(text) = std::str::from_utf8(bytes) {
         crate::keys::fuzzing::private_pem(text);
     }
+}
+
+/// Key cards.
+pub fn key_card(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        crate::keys::fuzzing::key_card(text);
+    }
+}
+
+/// The BER of a study in CMS, header, segments and end.
+pub fn cms_envelope(bytes: &[u8]) {
+    let _ = crate::package::parse_envelope(bytes);
+}
+
+/// The archive inside of a study in CMS.
+pub fn archive(bytes: &[u8]) {
+    let _ = crate::package::parse_archive(bytes);
 }
