@@ -296,6 +296,11 @@ typedef struct smp_audit smp_audit;
 #define SMP_ERR_NOTHING_TO_SEAL -230
 
 /**
+ * The study is encrypted in a way that is not accepted.
+ */
+#define SMP_ERR_CRYPTOGRAPHY_REFUSED -231
+
+/**
  * Connection refused.
  */
 #define SMP_ERR_CONNECTION_REFUSED -300
@@ -1021,7 +1026,7 @@ int32_t smp_seal_study(smp_config *config,
                        const char *remote_path);
 
 /**
- * Checks a package: the sender's signature and every byte. Nothing is kept.
+ * Checks a package, or a study that a hospital encrypted with OpenSSL: the sender's signature and every byte. Nothing is kept.
  *
  * Blocks while the package is fetched.
  *
