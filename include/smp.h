@@ -298,6 +298,11 @@ typedef struct smp_audit smp_audit;
 #define SMP_ERR_NOTHING_TO_SEAL -230
 
 /**
+ * The study is encrypted in a way that is not accepted.
+ */
+#define SMP_ERR_CRYPTOGRAPHY_REFUSED -231
+
+/**
  * Connection refused.
  */
 #define SMP_ERR_CONNECTION_REFUSED -300

@@ -300,6 +300,7 @@ fn a_folder_holds_the_object_its_signed_list_and_nothing_else() {
     with("cp study.cms again.cms", "rm again.cms", Kind::PackageMalformed, "folder of its own");
     with("touch IM1", "rm IM1", Kind::NotSealed, "");
     with("mkdir d && touch d/IM1", "rm -r d", Kind::NotSealed, "");
+    with("mkdir d && mv study.cms d", "mv d/study.cms . && rmdir d", Kind::NotSealed, "");
     with("mv study.cms study.p7m", "mv study.p7m study.cms", Kind::NotSealed, "");
     with("touch header.smp", "rm header.smp", Kind::PackageMalformed, "");
     assert!(hospital.read().is_ok());

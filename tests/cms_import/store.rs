@@ -59,8 +59,8 @@ impl ObjectStore for Restless {
     }
 }
 
-/// Reads of the object in the first pass: the envelope, and three ranges of 4 MiB.
-const FIRST_PASS: usize = 4;
+/// Reads of the object in the first pass: the envelope, and five ranges of 2 MiB.
+const FIRST_PASS: usize = 6;
 
 fn outcome(hospital: &Hospital, store: &Arc<Restless>, settings: ClientSettings) -> (Result<(), Error>, usize) {
     let client = Client::over(Arc::clone(store) as Arc<dyn ObjectStore>, settings).unwrap();

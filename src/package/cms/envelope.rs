@@ -297,7 +297,8 @@ fn key_encryption(mut algorithm: Reader<'_>, allow_sha1: bool) -> Result<Kdf> {
     let mut wrap = algorithm.container(SEQUENCE, "a recipient's key wrap is missing")?;
     algorithm.finish("something follows a recipient's key wrap")?;
     if wrap.value(OBJECT_ID, "a recipient's key wrap is missing")? != AES_256_WRAP {
-        return Err(unsupported("a key wrap other than AES-256").with_hint("give openssl cms the option -aes256-wrap"));
+        return Err(unsupported("a key wrap other than AES-256")
+            .with_hint("openssl cms -aes-256-gcm chooses AES-256 for the wrap too; -aes256-wrap asks for it by name"));
     }
     // RFC 3565, 2.3.2: parameters must be absent.
     wrap.finish("a recipient's key wrap has parameters")?;

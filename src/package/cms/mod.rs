@@ -50,7 +50,7 @@ pub(super) const FORMAT: &str = "cms";
 /// Ending of an encrypted object's name.
 const ENDING: &str = ".cms";
 /// Bytes of a range. `transfer.parallel` + 2 of them are in memory, so they are smaller than a sealed package's.
-const RANGE: u64 = 4 << 20;
+const RANGE: u64 = 2 << 20;
 
 /// A study in CMS that was authenticated whole, ready to be decrypted.
 pub(super) struct Import {
@@ -70,7 +70,11 @@ pub(super) struct Import {
 
 /// The one encrypted object among what a folder holds. `None`: there is none, so this is nothing of ours.
 pub(super) fn find<'a>(folder: &Folder, objects: &'a [ObjectInfo]) -> Result<Option<&'a ObjectInfo>> {
-    let encrypted: Vec<&ObjectInfo> = objects.iter().filter(|object| object.name.ends_with(ENDING)).collect();
+    let is_encrypted = |object: &&ObjectInfo| {
+        // In the folder itself, not in one below it.
+        object.name.ends_with(ENDING) && object.name.rsplit('/').next().is_some_and(|name| folder.object(name) == object.name)
+    };
+    let encrypted: Vec<&ObjectInfo> = objects.iter().filter(is_encrypted).collect();
     let object = match encrypted.as_slice() {
         [] => return Ok(None),
         [only] => *only,
