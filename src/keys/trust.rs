@@ -91,10 +91,11 @@ impl KeyStore {
         Err(Error::new(Kind::NotARecipient, format!("{} recipients, none of them here", digests.len())))
     }
 
-    /// Every identity of this store, replaced ones included: what may open something that does not name its recipient's key.
-    pub(crate) fn openers(&self) -> Result<Vec<(String, Arc<dyn PrivateKeys>)>> {
+    /// Every identity of this store, replaced ones included: what may open something that does not name its recipient's key. Each is unlocked
+    /// by itself, because a token that is not plugged in must not keep the others from opening.
+    pub(crate) fn openers(&self) -> Result<Vec<Result<Arc<dyn PrivateKeys>>>> {
         let own = self.entries()?.into_iter().filter(Entry::is_own);
-        own.map(|entry| Ok((entry.id(), self.private(&entry.id())?))).collect()
+        Ok(own.map(|entry| self.private(&entry.id())).collect())
     }
 
     /// Every entry whose signature counts where nothing says when it was made: identities of this store and confirmed peers, none expired.

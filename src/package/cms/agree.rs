@@ -15,19 +15,39 @@ use crate::error::{Error, Kind, Result, Stage};
 use crate::keys::KeyStore;
 use crate::secret::Secret;
 
+/// The content key, or a random one in its place, and what kept an identity from being tried.
+pub(super) struct Found {
+    pub(super) key: Secret<[u8; 32]>,
+    /// A token that did not answer. Told where authentication fails, whether the key was found or not.
+    pub(super) unavailable: Option<Error>,
+}
+
 /// The content key, by every identity of the store against every wrapped key; the check value of the wrap (64 bits) tells the right one.
 ///
 /// When there is none, the answer is a random key, not an error. Authentication then fails exactly as it does for a content key that was
 /// unwrapped from a forged object, after the same work. So whoever can put objects into the store learns nothing from it about which
 /// wrapped keys open, and there is one error for every cryptographic failure.
-pub(super) fn content_key(recipients: &[Recipient], keys: &KeyStore) -> Result<Secret<[u8; 32]>> {
+pub(super) fn content_key(recipients: &[Recipient], keys: &KeyStore) -> Result<Found> {
     let mut content_key = Secret::new([0; 32]);
-    let mut is_ours = false;
+    let (mut is_ours, mut unavailable) = (false, None);
     getrandom::fill(content_key.expose_mut())
         .map_err(|_| Error::new(Kind::Internal, "the system gives no random numbers").at(Stage::Package))?;
-    for (_, private) in keys.openers()? {
+    for private in keys.openers()? {
+        let private = match private {
+            Ok(private) => private,
+            Err(error) => {
+                unavailable.get_or_insert(error);
+                continue;
+            }
+        };
         for recipient in recipients {
-            let shared = private.agree(&recipient.originator)?;
+            let shared = match private.agree(&recipient.originator) {
+                Ok(shared) => shared,
+                Err(error) => {
+                    unavailable.get_or_insert(error);
+                    continue;
+                }
+            };
             let wrapping = wrapping_key(recipient.kdf, shared.expose(), &shared_info(recipient.ukm.as_deref()));
             for wrapped in &recipient.wrapped {
                 // Goes on after a success: the store sees how long this takes, between two of its answers.
@@ -40,7 +60,7 @@ pub(super) fn content_key(recipients: &[Recipient], keys: &KeyStore) -> Result<S
             }
         }
     }
-    Ok(content_key)
+    Ok(Found { key: content_key, unavailable })
 }
 
 fn wrapping_key(kdf: Kdf, shared: &[u8], info: &[u8]) -> Secret<[u8; 32]> {

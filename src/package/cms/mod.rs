@@ -215,7 +215,7 @@ impl FirstPass<'_> {
         };
         self.client.fetch(&head, &|_, _| Ok(()), &mut keep, control)?;
         let envelope = Envelope::parse(&beginning, self.object.size, self.limits.allow_sha1_kdf)?;
-        let key = agree::content_key(&envelope.recipients, keys)?;
+        let agree::Found { key, unavailable } = agree::content_key(&envelope.recipients, keys)?;
 
         let leaves = Mutex::new(vec![Hash::default(); ranges.len()]);
         let note = |index: usize, bytes: &[u8]| {
@@ -250,8 +250,11 @@ impl FirstPass<'_> {
             return Err(digests_differ("cms object", self.digest, &found));
         }
         if !mac.verified(&tag) {
-            return Err(Error::new(Kind::NotARecipient, "cms: no identity of this store opens the object")
-                .with_hint("it is for another key, or was not made as docs/cms-import.md says; send the hospital your certificate again"));
+            let nobody = || {
+                Error::new(Kind::NotARecipient, "cms: no identity of this store opens the object")
+                    .with_hint("it is for another key, or was not made as docs/cms-import.md says; send the hospital your certificate again")
+            };
+            return Err(unavailable.unwrap_or_else(nobody));
         }
         Ok(Proved { envelope, key, leaves: leaves.into_inner().unwrap_or_else(PoisonError::into_inner), content })
     }
