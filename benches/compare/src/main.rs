@@ -3,15 +3,17 @@
 //! `compare --memory seal|open --folder PATH --bytes N` does one of the two once and prints the peak memory (memory.sh).
 //!
 //! `compare [--bytes N] [--rounds R] [--folder PATH] [--python PATH]`. Every row is measured once per round, row after row, so that a machine that
-//! is busy for a while is busy for all of them; the table gives the median, the slowest and the fastest round. The processors
-//! that may be used are those that the process is bound to (`taskset`); run.sh runs it on one and on two.
+//! is busy for a while is busy for all of them; the tables give the median, the slowest and the fastest round, by the clock and by the time that
+//! processors worked for it, which others on the machine disturb less. The processors that may be used are those that the process is bound to (`taskset`); run.sh runs it on one and on two.
 
+mod clock;
 mod ours;
 mod peers;
 mod raw;
 
 use std::path::PathBuf;
-use std::time::Instant;
+
+use clock::{Clock, Spent};
 
 /// What the command line says.
 struct Settings {
@@ -22,33 +24,33 @@ struct Settings {
     memory: Option<String>,
 }
 
-/// Something that is measured: it handles a number of bytes and says how many seconds that took.
+/// Something that is measured: it handles a number of bytes and says what that took.
 struct Row<'a> {
     name: String,
     bytes: usize,
-    run: Box<dyn FnMut() -> Option<f64> + 'a>,
-    seconds: Vec<f64>,
+    run: Box<dyn FnMut() -> Option<Spent> + 'a>,
+    spent: Vec<Spent>,
 }
 
 impl<'a> Row<'a> {
     /// A row that is timed from outside.
     fn timed(name: &str, bytes: usize, mut work: impl FnMut() + 'a) -> Row<'a> {
         let run = move || {
-            let start = Instant::now();
+            let clock = Clock::start();
             work();
-            Some(start.elapsed().as_secs_f64())
+            Some(clock.stop())
         };
-        Row { name: name.to_owned(), bytes, run: Box::new(run), seconds: Vec::new() }
+        Row { name: name.to_owned(), bytes, run: Box::new(run), spent: Vec::new() }
     }
 
     /// A row that times itself, or says that it cannot run here.
-    fn own(name: &str, bytes: usize, run: impl FnMut() -> Option<f64> + 'a) -> Row<'a> {
-        Row { name: name.to_owned(), bytes, run: Box::new(run), seconds: Vec::new() }
+    fn own(name: &str, bytes: usize, run: impl FnMut() -> Option<Spent> + 'a) -> Row<'a> {
+        Row { name: name.to_owned(), bytes, run: Box::new(run), spent: Vec::new() }
     }
 
-    /// Gigabytes per second: slowest, median, fastest.
-    fn rates(&self) -> Option<[f64; 3]> {
-        let mut rates: Vec<f64> = self.seconds.iter().map(|seconds| self.bytes as f64 / 1e9 / seconds).collect();
+    /// Gigabytes per second: slowest, median, fastest round.
+    fn rates(&self, seconds: impl Fn(&Spent) -> f64) -> Option<[f64; 3]> {
+        let mut rates: Vec<f64> = self.spent.iter().map(|spent| self.bytes as f64 / 1e9 / seconds(spent)).collect();
         rates.sort_by(f64::total_cmp);
         Some([*rates.first()?, *rates.get(rates.len() / 2)?, *rates.last()?])
     }
@@ -93,9 +95,7 @@ fn measure(settings: &Settings, place: &std::path::Path) {
     rows.extend(peers::rows(place, &plain, &world, settings.python.as_deref()));
     for round in 0..settings.rounds {
         for row in &mut rows {
-            if let Some(seconds) = (row.run)() {
-                row.seconds.push(seconds);
-            }
+            row.spent.extend((row.run)());
         }
         eprintln!("round {} of {}", round + 1, settings.rounds);
     }
@@ -103,12 +103,17 @@ fn measure(settings: &Settings, place: &std::path::Path) {
 }
 
 fn report(settings: &Settings, rows: &[Row<'_>]) {
-    let median = |name: &str| rows.iter().find(|row| row.name == name).and_then(Row::rates).map(|rates| rates[1]);
     println!("{} processors, {} rounds, a study of {} MiB", rayon::current_num_threads(), settings.rounds, settings.bytes >> 20);
-    println!("{:44} {:>7} {:>7} {:>7} {:>9} {:>9}", "GB/s", "median", "min", "max", "open is", "seal is");
+    table("GB per second of the clock", rows, |spent| spent.wall);
+    table("GB per second of one processor's time", rows, |spent| spent.processor);
+}
+
+fn table(title: &str, rows: &[Row<'_>], seconds: impl Fn(&Spent) -> f64) {
+    let median = |name: &str| rows.iter().find(|row| row.name == name).and_then(|row| row.rates(&seconds)).map(|rates| rates[1]);
+    println!("{title:44} {:>7} {:>7} {:>7} {:>9} {:>9}", "median", "min", "max", "open is", "seal is");
     let (open, seal) = (median(ours::OPEN), median(ours::SEAL));
     for row in rows {
-        let Some([slowest, middle, fastest]) = row.rates() else {
+        let Some([slowest, middle, fastest]) = row.rates(&seconds) else {
             println!("{:44} not available here", row.name);
             continue;
         };
@@ -116,7 +121,7 @@ fn report(settings: &Settings, rows: &[Row<'_>]) {
         println!("{:44} {middle:7.3} {slowest:7.3} {fastest:7.3} {:>9} {:>9}", row.name, times(open), times(seal));
     }
     // One pass each of cipher, hash of the range and hash of the file over every byte, with nothing between them.
-    if let (Some(cipher), Some(hash)) = (median(raw::OPEN_AWS_LC), median(raw::SHA_SHA2).max(median(raw::SHA_AWS_LC))) {
+    if let (Some(cipher), Some(hash)) = (median(raw::OPEN_AWS_LC), median(raw::SHA_SHA2)) {
         let bound = 1.0 / (1.0 / cipher + 2.0 / hash);
         println!("bound of AES-256-GCM and SHA-256 twice: {bound:.3} GB/s");
         for (what, rate) in [("open", open), ("seal", seal)] {

@@ -3,13 +3,13 @@
 use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use smp::control::Control;
 use smp::keys::{KeyStore, Unlock};
 use smp::package::{self, Contents, Limits, Parties, SealOptions};
 use smp::transfer::{Client, ClientSettings, StoreSettings};
 
+use crate::clock::Clock;
 use crate::{Row, raw};
 
 pub const SEAL: &str = "smp seal (folder to local store)";
@@ -116,19 +116,19 @@ pub fn rows(world: &World) -> Vec<Row<'_>> {
             if let Some(path) = sealed.take() {
                 world.forget(&path);
             }
-            let start = Instant::now();
+            let clock = Clock::start();
             let path = world.seal();
-            let seconds = start.elapsed().as_secs_f64();
+            let spent = clock.stop();
             sealed.set(Some(path));
-            Some(seconds)
+            Some(spent)
         }),
         Row::own(OPEN, world.bytes, move || {
             let path = last.take()?;
-            let start = Instant::now();
+            let clock = Clock::start();
             world.open(&path);
-            let seconds = start.elapsed().as_secs_f64();
+            let spent = clock.stop();
             last.set(Some(path));
-            Some(seconds)
+            Some(spent)
         }),
     ]
 }

@@ -4,9 +4,9 @@ use std::fs;
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Instant;
 
 use crate::Row;
+use crate::clock::{Clock, Spent};
 use crate::ours::World;
 
 pub fn rows<'a>(place: &'a Path, plain: &'a [u8], world: &'a World, python: Option<&'a Path>) -> Vec<Row<'a>> {
@@ -71,8 +71,8 @@ fn cms_rows<'a>(place: &'a Path, world: &'a World) -> Vec<Row<'a>> {
         }
     }
     let timed = move |arguments: &[&str]| {
-        let start = Instant::now();
-        (made && openssl(place, arguments)).then(|| start.elapsed().as_secs_f64())
+        let clock = Clock::start();
+        (made && openssl(place, arguments)).then(|| clock.stop())
     };
     #[rustfmt::skip]
     let encrypt = ["cms", "-encrypt", "-binary", "-stream", "-aes-256-gcm", "-outform", "DER", "-in", "study.tar", "-out", "study.cms",
@@ -83,25 +83,27 @@ fn cms_rows<'a>(place: &'a Path, world: &'a World) -> Vec<Row<'a>> {
     vec![
         Row::own("openssl cms -encrypt (file to file)", bytes, move || timed(&encrypt)),
         Row::own("openssl cms -decrypt (file to file)", bytes, move || {
-            let seconds = timed(&decrypt);
+            let spent = timed(&decrypt);
             let _ = fs::remove_file(place.join("study.again"));
-            seconds
+            spent
         }),
     ]
 }
 
-/// Seconds per gigabyte, from the machine-readable line of `openssl speed`.
-fn openssl_speed() -> Option<f64> {
+/// Seconds per gigabyte, from the machine-readable line of `openssl speed`, which counts processor time.
+fn openssl_speed() -> Option<Spent> {
     let arguments = ["speed", "-mr", "-evp", "aes-256-gcm", "-bytes", "16384", "-seconds", "1"];
     let output = Command::new("openssl").args(arguments).stderr(Stdio::null()).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     let rate: f64 = text.lines().find_map(|line| line.strip_prefix("+F:"))?.rsplit(':').next()?.trim().parse().ok()?;
-    Some(1e9 / rate)
+    Some(Spent { wall: 1e9 / rate, processor: 1e9 / rate })
 }
 
-/// Seconds per gigabyte, as the script prints them.
-fn python_speed(python: &Path, word: &str, size: usize) -> Option<f64> {
+/// Seconds per gigabyte, as the script prints them: by the clock and of the processor.
+fn python_speed(python: &Path, word: &str, size: usize) -> Option<Spent> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("aesgcm.py");
     let output = Command::new(python).arg(script).arg(word).arg(size.to_string()).stderr(Stdio::null()).output().ok()?;
-    String::from_utf8(output.stdout).ok()?.trim().parse().ok()
+    let text = String::from_utf8(output.stdout).ok()?;
+    let mut numbers = text.split_whitespace().map_while(|word| word.parse().ok());
+    Some(Spent { wall: numbers.next()?, processor: numbers.next()? })
 }
