@@ -215,7 +215,9 @@ fn other_cryptography_is_refused_and_the_hint_names_the_option() {
     refused_suite(&hospital, &format!("{ENCRYPT} -recip p256.pem -keyopt ecdh_kdf_md:sha384"), "P-384");
     refused_suite(&hospital, &format!("{ENCRYPT} -recip p521.pem -keyopt ecdh_kdf_md:sha384"), "P-384");
     refused_suite(&hospital, &format!("{ENCRYPT} rsa.pem"), "P-384");
-    refused_suite(&hospital, &format!("{ENCRYPT} -pwri_password guess"), "P-384");
+    // A key that both sides hold; OpenSSL 3.0 cannot write a password recipient with AES-GCM.
+    let shared = "0b".repeat(32);
+    refused_suite(&hospital, &format!("{ENCRYPT} -secretkey {shared} -secretkeyid 01"), "P-384");
     refused_suite(&hospital, &format!("{ENCRYPT} researcher.pem"), "after every -recip");
     refused_suite(
         &hospital,
