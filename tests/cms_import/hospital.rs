@@ -135,7 +135,7 @@ impl Hospital {
 
     /// The error of a study of which nothing may come out.
     pub fn refused(&self) -> Error {
-        let (error, files) = self.read().err().expect("the study was opened");
+        let (error, files) = self.read().expect_err("the study was opened");
         assert_eq!(files, 0, "a file came out before {error}");
         let target = self.at("refused");
         assert!(self.unseal(&target).is_err() && !target.exists());

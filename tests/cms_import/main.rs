@@ -238,8 +238,8 @@ fn the_sender_must_be_known_confirmed_and_trusted() {
     let open = |trusted: &[String]| {
         package::open(&hospital.client, "one", &hospital.researcher, trusted, &Limits::default(), &Control::new()).map(|_| ())
     };
-    open(&[hospital.hospital_id.clone()]).unwrap();
-    assert_eq!(open(&[hospital.researcher_id.clone()]).map_err(kind), Err(Kind::UnknownSender));
+    open(std::slice::from_ref(&hospital.hospital_id)).unwrap();
+    assert_eq!(open(std::slice::from_ref(&hospital.researcher_id)).map_err(kind), Err(Kind::UnknownSender));
 
     hospital.run("openssl ecparam -name secp384r1 -genkey -noout -out stranger.key");
     hospital.run(&SIGN.replace("hospital.key", "stranger.key"));

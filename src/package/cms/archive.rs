@@ -38,7 +38,7 @@ pub(in crate::package) trait Files {
 /// What comes next in the content.
 enum Expect {
     /// A header block, with what has come of it.
-    Header { block: Zeroizing<[u8; BLOCK]>, have: usize },
+    Header { block: Box<Zeroizing<[u8; BLOCK]>>, have: usize },
     /// The rest of an extended header.
     Extension { kind: Extension, text: Zeroizing<Vec<u8>>, left: usize, padding: usize },
     /// The rest of a file.
@@ -383,7 +383,7 @@ fn decimal(digits: &[u8]) -> Option<u64> {
 }
 
 fn header() -> Expect {
-    Expect::Header { block: Zeroizing::new([0; BLOCK]), have: 0 }
+    Expect::Header { block: Box::new(Zeroizing::new([0; BLOCK])), have: 0 }
 }
 
 fn padded(left: usize) -> Expect {
