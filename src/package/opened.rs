@@ -74,10 +74,13 @@ impl Package {
     pub(super) fn stream(&self, control: &Control, files: &mut dyn Files) -> Result<PackageFacts> {
         match &self.form {
             Form::Sealed(package) => {
-                package.read(control, &mut |file| {
+                package.read(control, &mut |mut file| {
                     let entry: &FileEntry = package.files.get(file.index).ok_or_else(|| defect("a file too many"))?;
                     files.begin(file.index, &entry.path, entry.size)?;
                     files.bytes(&file.bytes)?;
+                    // Erased on drop all the same: `zeroize` writes what lies behind the length of a vector at the speed of memory, and what
+                    // lies in it byte by byte.
+                    file.bytes.clear();
                     files.end()
                 })?;
                 Ok(package.facts().clone())
