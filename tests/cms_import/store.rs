@@ -60,7 +60,7 @@ impl ObjectStore for Restless {
 }
 
 /// Reads of the object in the first pass: the envelope, and five ranges of 2 MiB.
-const FIRST_PASS: usize = 6;
+const FIRST_PASS: usize = 11;
 
 fn outcome(hospital: &Hospital, store: &Arc<Restless>, settings: ClientSettings) -> (Result<(), Error>, usize) {
     let client = Client::over(Arc::clone(store) as Arc<dyn ObjectStore>, settings).unwrap();

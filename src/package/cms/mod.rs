@@ -50,7 +50,7 @@ pub(super) const FORMAT: &str = "cms";
 /// Ending of an encrypted object's name.
 const ENDING: &str = ".cms";
 /// Bytes of a range. `transfer.parallel` + 2 of them are in memory, so they are smaller than a sealed package's.
-const RANGE: u64 = 2 << 20;
+const RANGE: u64 = 1 << 20;
 
 /// A study in CMS that was authenticated whole, ready to be decrypted.
 pub(super) struct Import {
