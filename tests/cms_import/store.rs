@@ -59,7 +59,7 @@ impl ObjectStore for Restless {
     }
 }
 
-/// Reads of the object in the first pass: the envelope, and five ranges of 2 MiB.
+/// Reads of the object in the first pass: the envelope, and ten ranges of 1 MiB.
 const FIRST_PASS: usize = 11;
 
 fn outcome(hospital: &Hospital, store: &Arc<Restless>, settings: ClientSettings) -> (Result<(), Error>, usize) {
