@@ -1142,7 +1142,7 @@ int32_t smp_seal_instances(smp_config *config,
 int32_t smp_grant_study(smp_config *config, smp_keystore *keystore, const char *recipient_ids, const char *remote_path);
 
 /**
- * Checks a package: the sender's signature and every byte. Nothing is kept.
+ * Checks a package, or a study that a hospital encrypted with OpenSSL: the sender's signature and every byte. Nothing is kept.
  *
  * Blocks while the package is fetched.
  *

@@ -251,8 +251,9 @@ impl FirstPass<'_> {
         }
         if !mac.verified(&tag) {
             let nobody = || {
-                Error::new(Kind::NotARecipient, "cms: no identity of this store opens the object")
-                    .with_hint("it is for another key, or was not made as docs/cms-import.md says; send the hospital your certificate again")
+                Error::new(Kind::NotARecipient, "cms: no identity of this store opens the object").with_hint(
+                    "it is for another key, or was not made as docs/cms-import.md says; send the hospital your certificate again",
+                )
             };
             return Err(unavailable.unwrap_or_else(nobody));
         }
