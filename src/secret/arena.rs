@@ -507,8 +507,10 @@ mod tests {
         if child == 0 {
             let mut seen = 0;
             for position in 0..64 {
+                // SAFETY: `position` is below the 64 bytes of the secret.
+                let byte = unsafe { bytes.add(position) };
                 // SAFETY: the child's own copy of the mapping, readable as in the parent.
-                seen |= unsafe { bytes.add(position).read_volatile() };
+                seen |= unsafe { byte.read_volatile() };
             }
             let verdict = if seen == 0 && !secret.block.is_there() { 0 } else { 1 };
             // SAFETY: ends the child at once.
