@@ -44,15 +44,27 @@ seed public_pem two < "$keys/public.pem"
 head -n 5 "$keys/public.pem" | seed public_pem one
 seed private_pem pbkdf2 < "$keys/pbkdf2.pem"
 seed private_pem scrypt < "$keys/scrypt.pem"
+mkdir "$keys/STUDY"
+echo slices > "$keys/STUDY/IM1"
+tar -C "$keys" -cf "$keys/study.tar" STUDY
+seed archive tar < "$keys/study.tar"
+openssl req -x509 -key "$keys/1.pem" -subj /CN=researcher -days 30 -out "$keys/certificate.pem"
+for stream in -stream ""; do
+  openssl cms -encrypt -binary $stream -aes-256-gcm -outform DER -in "$keys/study.tar" -recip "$keys/certificate.pem" \
+    -keyopt ecdh_kdf_md:sha384 | seed cms_envelope "openssl$stream"
+done
+printf 'smp-key-card/v1\n{"agree":"%s","created":"2024-02-29T23:59:59Z","expires":"","label":"ward","sign":"%s","v":1}\nAAAA\n' \
+  "$(openssl pkey -in "$keys/1.pem" -pubout -outform DER | base64 -w 0)" "$(openssl pkey -in "$keys/2.pem" -pubout -outform DER | base64 -w 0)" |
+  seed key_card one
 
 outcome=0
 for target in "${targets[@]}"; do
   echo "== $target"
-  mkdir -p "fuzz/artifacts/$target"
+  mkdir -p "fuzz/artifacts/$target" "fuzz/corpus/$target"
   log=fuzz/artifacts/$target/log
   target/release/"$target" "fuzz/corpus/$target" -artifact_prefix="fuzz/artifacts/$target/" -max_total_time="$seconds" -max_len=70000 \
     -timeout=20 -rss_limit_mb=2048 -print_final_stats=1 > "$log" 2>&1 || outcome=1
   grep -aE 'SUMMARY|panicked|ERROR|stat::number_of_executed|stat::new_units' "$log" || true
-  grep -a 'cov:' "$log" | tail -n 1
+  grep -a 'cov:' "$log" | tail -n 1 || true
 done
 exit "$outcome"
