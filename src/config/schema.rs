@@ -104,7 +104,7 @@ pub static KEYS: &[Key] = &[
     key("cloud.proxy", Type::Text, "", Url, "URL of the proxy; unset takes HTTPS_PROXY and HTTP_PROXY."),
     key("user_id", Type::Text, "anonymous", Any, "Who works: recorded in every line of the audit log."),
     key("protocol", Type::Text, "", Any, "Study protocol or IRB number, recorded in the audit log and in summaries."),
-    key("workspace", Type::Path, "~/.smp/workspace", Any, "Folder for ciphertext of interrupted transfers and for locks; made with mode 0700."),
+    key("workspace", Type::Path, "~/.smp/workspace", Any, "Folder for ciphertext of interrupted transfers, journals of interrupted sealings and locks; made with mode 0700."),
     key("encryption_key_path", Type::Path, "~/.smp/keys/master.key", Any, "Key file that wraps a key store without passphrase; made on first use."),
     key("key_store_path", Type::Path, "~/.smp/keys", Any, "Folder of the key store."),
     key("trusted_senders", Type::List, "", Any, "Key ids of the senders whose packages are opened; empty means every confirmed sender."),

@@ -7,14 +7,12 @@
 //! A grant cannot be taken back: who held the key once may have kept it. A store that goes on showing the old header withholds the study
 //! from the newcomer and nothing else.
 
-use sha2::{Digest, Sha256};
-
 use super::open::{self, Found, Object};
 use super::seal::{publish, recipients, sign, wrap_for};
 use super::{Folder, Limits, PackageFacts, header};
 use crate::control::Control;
 use crate::error::{Error, Kind, Result, Stage};
-use crate::keys::{KeyStore, hex};
+use crate::keys::KeyStore;
 use crate::transfer::{Client, Replace};
 
 /// Adds recipients to a package that an identity of this store sealed, also for itself. Those who have it already are left as they are.
@@ -57,15 +55,5 @@ pub fn grant(
     let bytes = sign(&header, &*signer, limits)?;
     control.check()?;
     publish(client, &folder.object(header::OBJECT), &bytes, Replace::Version(before.version))?;
-    Ok(PackageFacts {
-        id: hex(&header.package),
-        sender: hex(&header.sender),
-        sender_id,
-        created: header.created,
-        purpose: header.purpose,
-        files: manifest.files.len(),
-        bytes: manifest.bytes(),
-        header_sha256: hex(&Sha256::digest(&bytes)),
-        format: header::FORMAT,
-    })
+    Ok(PackageFacts::of(header, &sender_id, &manifest, &bytes))
 }

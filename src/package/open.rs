@@ -39,6 +39,23 @@ pub(super) struct Object {
     pub(super) signed: ObjectRef,
 }
 
+impl PackageFacts {
+    /// The facts of a sealed package, from its header (parsed, and as it lies in the store) and its manifest.
+    pub(super) fn of(header: Header, sender_id: &str, manifest: &Manifest, bytes: &[u8]) -> PackageFacts {
+        PackageFacts {
+            id: hex(&header.package),
+            sender: hex(&header.sender),
+            sender_id: sender_id.to_owned(),
+            created: header.created,
+            purpose: header.purpose,
+            files: manifest.files.len(),
+            bytes: manifest.bytes(),
+            header_sha256: hex(&Sha256::digest(bytes)),
+            format: header::FORMAT,
+        }
+    }
+}
+
 impl SealedPackage {
     /// Facts of the package.
     pub(super) fn facts(&self) -> &PackageFacts {
@@ -79,19 +96,10 @@ pub(super) fn open_sealed(
     let packs = header.packs.iter().enumerate();
     let packs = packs.map(|(number, pack)| Object::locate(client, folder, Role::Pack, format!("pack {number}"), pack, control));
     let packs = packs.collect::<Result<Vec<Object>>>()?;
-    let facts = PackageFacts {
-        id: hex(&header.package),
-        sender: hex(&header.sender),
-        sender_id,
-        created: header.created,
-        purpose: header.purpose,
-        files: manifest.files.len(),
-        bytes: manifest.bytes(),
-        header_sha256: hex(&Sha256::digest(bytes)),
-        format: header::FORMAT,
-    };
+    let id = header.package;
+    let facts = PackageFacts::of(header, &sender_id, &manifest, bytes);
     let (client, Manifest { leaves, files }) = (client.clone(), manifest);
-    Ok(SealedPackage { client, facts, id: header.package, key, manifest_object, packs, leaves, files })
+    Ok(SealedPackage { client, facts, id, key, manifest_object, packs, leaves, files })
 }
 
 /// Proves a header genuine: the header, the key id of its sender, and the package key.

@@ -26,7 +26,7 @@ use super::tree::{self, Hash};
 use super::{Folder, Limits, PackageFacts, over_limit, pad, wrap};
 use crate::control::Control;
 use crate::error::{Error, Kind, Result, Stage};
-use crate::keys::{KeyStore, PrivateKeys, PublicPair, hex};
+use crate::keys::{KeyStore, PrivateKeys, PublicPair};
 use crate::secret::Secret;
 use crate::transfer::{Client, Replace};
 use journal::{FinishedPack, Found, Journal, Progress, Sender};
@@ -149,12 +149,21 @@ impl Job<'_> {
 
     fn journal(&self) -> Result<Option<Journal>> {
         let Some(folder) = &self.options.journals else { return Ok(None) };
-        Journal::open(folder, &format!("{}\0{}", self.client.describe(), self.remote.path))
+        Journal::open(folder, &self.place())
+    }
+
+    /// Store and path in it.
+    fn place(&self) -> String {
+        format!("{}\0{}", self.client.describe(), self.remote.path)
     }
 
     /// Digest of all that two runs must have in common for the second to go on with the first; `None` when the files are in memory only.
     fn terms(&self, parties: &Parties<'_>, recipients: &[PublicPair], sources: &[Source<'_>]) -> Option<Hash> {
         let mut digest = Sha256::new();
+        // The journal's name stands for the place too, but whoever can write its folder can rename it.
+        let place = self.place();
+        digest.update((place.len() as u64).to_be_bytes());
+        digest.update(place.as_bytes());
         recipients.iter().for_each(|recipient| digest.update(recipient.agree_digest()));
         digest.update((recipients.len() as u64).to_be_bytes());
         digest.update((parties.purpose.len() as u64).to_be_bytes());
@@ -320,17 +329,7 @@ impl<'a> Sealing<'a> {
         if let Some(lane) = self.journal.take() {
             lane.journal.forget();
         }
-        Ok(PackageFacts {
-            id: hex(&package),
-            sender: hex(&sender_digest),
-            sender_id: parties.sender_id.to_owned(),
-            created: header.created,
-            purpose: header.purpose,
-            files: manifest.files.len(),
-            bytes: manifest.bytes(),
-            header_sha256: hex(&Sha256::digest(&bytes)),
-            format: header::FORMAT,
-        })
+        Ok(PackageFacts::of(header, parties.sender_id, &manifest, &bytes))
     }
 
     /// After a failure: what may be resumed stays, anything else goes.
