@@ -16,7 +16,7 @@ echo "$(find "$work/study" -type f | wc -l) files in $work/study"
 echo "== the C program"
 gcc -std=c99 -O2 -Wall -Wextra -Wpedantic -Werror -Iinclude examples/process_study/process_study.c -o "$work/process_study" \
   -Lbuild/lib -lsmp -Wl,-rpath,"$PWD/build/lib"
-ORT_DYLIB_PATH=$(ls "$PWD"/build/demo-venv/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime.so.* | head -n 1)
+ORT_DYLIB_PATH=$(ls "$PWD"/build/demo-venv/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime.so.* | sed -n 1p)
 export ORT_DYLIB_PATH
 echo
 "$work/process_study" "$work/study" "$work" models/demo/segment.onnx models/demo/predict.onnx

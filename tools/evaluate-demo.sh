@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 smp=$(realpath "${1:-target/debug/smp}")
 python=build/test-venv/bin/python
-ORT_DYLIB_PATH=${ORT_DYLIB_PATH:-$(ls "$PWD"/build/test-venv/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime.so.* | head -n 1)}
+ORT_DYLIB_PATH=${ORT_DYLIB_PATH:-$(ls "$PWD"/build/test-venv/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime.so.* | sed -n 1p)}
 export ORT_DYLIB_PATH
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -24,8 +24,8 @@ settings hospital
 settings researcher
 hospital() { "$smp" --config "$work/hospital.json" "$@"; }
 researcher() { "$smp" --config "$work/researcher.json" "$@"; }
-sender=$(hospital keys generate | head -n 1)
-recipient=$(researcher keys generate | head -n 1)
+sender=$(hospital keys generate | sed -n 1p)
+recipient=$(researcher keys generate | sed -n 1p)
 researcher keys export "$recipient" > "$work/researcher.pem"
 hospital keys export "$sender" > "$work/hospital.pem"
 hospital keys import researcher "$work/researcher.pem" > /dev/null

@@ -12,7 +12,7 @@ else
   echo "SKIPPED: there is no folder of real DICOM, models and vectors (SMP_TEST_DATA); tests that need it say so and pass"
 fi
 SMP_PYTHON=$(realpath -s build/test-venv/bin/python)
-ORT_DYLIB_PATH=$(ls "$PWD"/build/test-venv/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime.so.* | head -n 1)
+ORT_DYLIB_PATH=$(ls "$PWD"/build/test-venv/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime.so.* | sed -n 1p)
 export SMP_PYTHON ORT_DYLIB_PATH
 
 if [ -n "${SMP_TEST_DATA:-}" ]; then
@@ -70,7 +70,7 @@ for program in "$work/seal_c" "$work/seal_cpp" target/debug/examples/seal_study;
   name=$(basename "$program")
   "$program" "$work/study" "$work/hospital" "$work/researcher.pem" "$fingerprint" "incoming/$name" | tee "$work/lines"
   if [ ! -e "$work/hospital-known" ]; then
-    sender=$(researcher keys import hospital "$work/hospital/hospital.pem" | head -n 1)
+    sender=$(researcher keys import hospital "$work/hospital/hospital.pem" | sed -n 1p)
     researcher keys confirm "$sender" "$(sed -n 's/^Our fingerprint, to be read out: //p' "$work/lines")"
     touch "$work/hospital-known"
   fi

@@ -11,6 +11,7 @@ use smp::{Error, Kind, Result};
 use zeroize::Zeroize;
 
 use crate::arguments::{Arguments, Audit, Command, Keys, Process};
+use crate::output::{out, outln};
 
 /// Runs the command that was given.
 pub fn run(arguments: &Arguments) -> Result<()> {
@@ -21,7 +22,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             let keys = pipeline::open_configured_key_store(&config)?;
             let recipients: Vec<&str> = to.iter().map(String::as_str).collect();
             pipeline::seal_study(&config, &keys, from, &recipients, folder, remote_path)?;
-            println!("sealed for {} recipient(s)", recipients.len());
+            outln!("sealed for {} recipient(s)", recipients.len())?;
             Ok(())
         }
         Command::Grant { remote_path, to } => {
@@ -31,7 +32,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         }
         Command::Verify { remote_path } => {
             let keys = pipeline::open_configured_key_store(&config)?;
-            println!("{}", pipeline::verify_package(&config, &keys, remote_path)?);
+            outln!("{}", pipeline::verify_package(&config, &keys, remote_path)?)?;
             Ok(())
         }
         Command::Unseal { remote_path, folder } => {
@@ -43,16 +44,16 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Command::Cleanup => {
             let pipeline = Pipeline::new(&config)?;
             let outcome = pipeline.cleanup();
-            println!("{}", pipeline.cleanup_report()?);
+            outln!("{}", pipeline.cleanup_report()?)?;
             outcome
         }
         Command::Capabilities => {
-            println!("{}", pipeline::capabilities());
+            outln!("{}", pipeline::capabilities())?;
             Ok(())
         }
         Command::Settings => {
             for key in schema::KEYS {
-                println!("{:<28} {:<28} {}", key.name, if key.default.is_empty() { "-" } else { key.default }, key.help);
+                outln!("{:<28} {:<28} {}", key.name, if key.default.is_empty() { "-" } else { key.default }, key.help)?;
             }
             Ok(())
         }
@@ -77,27 +78,27 @@ fn keys(config: &Config, command: &Keys) -> Result<()> {
                 (Some(token), Some(module)) => keys.generate_on_token(module, token, &pin(pin_file.as_deref())?, purpose)?,
                 _ => keys.generate(purpose)?,
             };
-            println!("{id}\n{}", keys.fingerprint(&id)?);
+            outln!("{id}\n{}", keys.fingerprint(&id)?)?;
         }
         Keys::List => {
             for id in keys.ids()? {
                 let kind = if keys.has_private(&id)? { "identity" } else { "peer" };
                 let expires = keys.expires(&id)?.map(|time| format!("  expires {time}")).unwrap_or_default();
-                println!("{id}  {kind:<8}  {}{expires}", keys.fingerprint(&id)?);
+                outln!("{id}  {kind:<8}  {}{expires}", keys.fingerprint(&id)?)?;
             }
         }
-        Keys::Export { id } => print!("{}", keys.export_public(id)?),
-        Keys::Card { id } => print!("{}", keys.export_card(id)?),
-        Keys::Certificate { id } => print!("{}", keys.export_certificate(id)?),
+        Keys::Export { id } => out!("{}", keys.export_public(id)?)?,
+        Keys::Card { id } => out!("{}", keys.export_card(id)?)?,
+        Keys::Certificate { id } => out!("{}", keys.export_certificate(id)?)?,
         Keys::Expire { id, time } => keys.set_expiry(id, Some(time.as_str()).filter(|time| *time != "never"))?,
         Keys::Import { label, file } => {
             let text = std::fs::read_to_string(file).map_err(|_| Error::new(Kind::FileUnreadable, "the file with the public keys"))?;
             let id = keys.import(label, &text)?;
-            println!("{id}\n{}", keys.fingerprint(&id)?);
-            println!("not usable yet: compare the fingerprint with its owner, then run `smp keys confirm`");
+            outln!("{id}\n{}", keys.fingerprint(&id)?)?;
+            outln!("not usable yet: compare the fingerprint with its owner, then run `smp keys confirm`")?;
         }
         Keys::Confirm { id, fingerprint } => keys.confirm(id, fingerprint)?,
-        Keys::Rotate { id } => println!("{}", keys.rotate(id)?),
+        Keys::Rotate { id } => outln!("{}", keys.rotate(id)?)?,
         Keys::Remove { id } => keys.remove(id)?,
     }
     Ok(())
@@ -134,13 +135,13 @@ fn process(config: &Config, command: &Process) -> Result<()> {
             request.set(key, value)?;
         }
     }
-    println!("{}", pipeline.process_study(&request)?.json()?);
+    outln!("{}", pipeline.process_study(&request)?.json()?)?;
     Ok(())
 }
 
 fn audit(config: &Config, command: &Audit) -> Result<()> {
     match command {
-        Audit::Summary => println!("{}", Pipeline::new(config)?.audit_summary()?),
+        Audit::Summary => outln!("{}", Pipeline::new(config)?.audit_summary()?)?,
         Audit::Verify { path } => {
             let path = match path {
                 Some(path) => path.clone(),
@@ -150,11 +151,11 @@ fn audit(config: &Config, command: &Audit) -> Result<()> {
             if let Some(position) = verification.first_bad {
                 return Err(Error::new(Kind::AuditTampered, format!("record {position} of {}", verification.entries)));
             }
-            println!("{} records verify", verification.entries);
+            outln!("{} records verify", verification.entries)?;
         }
         Audit::Export { path, format, start, end } => {
             let entries = AuditReader::open(&log_path(config)?)?.export(format, path, start.as_deref(), end.as_deref())?;
-            println!("{entries} records exported");
+            outln!("{entries} records exported")?;
         }
     }
     Ok(())

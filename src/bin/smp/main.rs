@@ -2,6 +2,7 @@
 
 mod arguments;
 mod commands;
+mod output;
 
 use std::process::ExitCode;
 
