@@ -73,6 +73,9 @@ pub(super) fn store(config: &Config) -> Result<transfer::StoreSettings> {
         bucket,
         region: config.text("cloud.region"),
         endpoint: config.text("cloud.endpoint"),
+        folder_id: config.text("cloud.folder_id"),
+        access_token: config.text("cloud.access_token").map(|token| std::sync::Arc::new(crate::secret::Secret::new(token))),
+        is_requester_pays: config.flag("cloud.requester_pays")?,
         prefix: config.text("cloud.prefix").unwrap_or_default(),
         credentials_path: config.path("cloud.credentials_path")?,
         ca_bundle: config.path("cloud.ca_bundle")?,
@@ -87,6 +90,7 @@ pub(super) fn client(config: &Config) -> Result<transfer::ClientSettings> {
         timeout: Duration::from_secs_f64(config.real("transfer.timeout_s")?.unwrap_or(30.0)),
         retries: whole(config, "transfer.retries", 5)?,
         max_bytes: whole(config, "transfer.max_bytes", 64 << 30)?,
+        bytes_per_second: whole(config, "transfer.max_bytes_per_second", 0)?,
         spool: None,
     })
 }

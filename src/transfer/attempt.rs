@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::meter::Meter;
 use crate::error::{Error, Kind, Result};
 
 /// Longest pause between two attempts, whatever the store asks for.
@@ -23,17 +24,53 @@ tokio::task_local! {
     static CURRENT: Arc<Attempt>;
 }
 
+/// Longest sleep for the sake of a rate limit before the next sign of life.
+const NAP: Duration = Duration::from_millis(50);
+
 /// What a store tells the client beside its answer.
 pub struct Attempt {
     started: Instant,
     beat_ms: AtomicU64,
     pause_ms: AtomicU64,
+    meter: Arc<Meter>,
 }
 
 impl Attempt {
     /// The attempt that this task works for; one that nobody watches when there is none.
     pub fn current() -> Arc<Attempt> {
-        CURRENT.try_with(Arc::clone).unwrap_or_else(|_| Arc::new(Attempt::new()))
+        CURRENT.try_with(Arc::clone).unwrap_or_else(|_| Arc::new(Attempt::new(Arc::default())))
+    }
+
+    /// Runs work that is neither watched nor repeated as a whole, under a meter.
+    pub(super) async fn metered<T>(meter: &Arc<Meter>, work: impl Future<Output = T>) -> T {
+        CURRENT.scope(Arc::new(Attempt::new(Arc::clone(meter))), work).await
+    }
+
+    /// The meter of the transfer that this attempt belongs to.
+    pub(super) fn meter(&self) -> &Arc<Meter> {
+        &self.meter
+    }
+
+    /// Says that bytes of a body arrived, and waits as long as the rate limit asks.
+    pub async fn received(&self, bytes: usize) {
+        self.beat();
+        self.wait(self.meter.count_received(bytes)).await;
+    }
+
+    /// Says that bytes of a body are about to be sent, and waits as long as the rate limit asks.
+    pub async fn sending(&self, bytes: usize) {
+        self.wait(self.meter.count_sent(bytes)).await;
+        self.beat();
+    }
+
+    /// A wait of our own making is no silence of the store.
+    async fn wait(&self, mut time: Duration) {
+        while !time.is_zero() {
+            let nap = time.min(NAP);
+            tokio::time::sleep(nap).await;
+            self.beat();
+            time -= nap;
+        }
     }
 
     /// Says that something arrived or was accepted: the time limit starts anew.
@@ -46,8 +83,8 @@ impl Attempt {
         self.pause_ms.store(milliseconds(pause), Ordering::Relaxed);
     }
 
-    fn new() -> Attempt {
-        Attempt { started: Instant::now(), beat_ms: AtomicU64::new(0), pause_ms: AtomicU64::new(0) }
+    fn new(meter: Arc<Meter>) -> Attempt {
+        Attempt { started: Instant::now(), beat_ms: AtomicU64::new(0), pause_ms: AtomicU64::new(0), meter }
     }
 
     fn pause(&self) -> Duration {
@@ -76,10 +113,10 @@ impl Patience {
     }
 
     /// Tries until an answer, an error that no retry can help, or the end of patience.
-    pub async fn retry<T, F: Future<Output = Result<T>>>(&self, mut operation: impl FnMut() -> F) -> Result<T> {
+    pub async fn retry<T, F: Future<Output = Result<T>>>(&self, meter: &Arc<Meter>, mut operation: impl FnMut() -> F) -> Result<T> {
         let mut failures = 0;
         loop {
-            let attempt = Arc::new(Attempt::new());
+            let attempt = Arc::new(Attempt::new(Arc::clone(meter)));
             let error = match self.watch(&attempt, operation()).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
@@ -92,6 +129,7 @@ impl Patience {
             }
             tokio::time::sleep(self.pause(failures, attempt.pause())).await;
             failures += 1;
+            meter.count_retry();
         }
     }
 
@@ -148,6 +186,10 @@ mod tests {
         tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
     }
 
+    fn meter() -> Arc<Meter> {
+        Arc::default()
+    }
+
     fn patience() -> Patience {
         Patience { retries: 3, timeout: Duration::from_secs(30), backoff: Duration::ZERO }
     }
@@ -157,7 +199,7 @@ mod tests {
         for (kind, expected) in [(Kind::ServerFailed, 4), (Kind::TransferInterrupted, 4), (Kind::AccessDenied, 1), (Kind::ObjectChanged, 1)]
         {
             let calls = Cell::new(0);
-            let answer: Result<()> = run(patience().retry(|| {
+            let answer: Result<()> = run(patience().retry(&meter(), || {
                 calls.set(calls.get() + 1);
                 async move { Err(Error::new(kind, "status 500")) }
             }));
@@ -167,7 +209,7 @@ mod tests {
 
     #[test]
     fn the_last_error_says_how_often_it_was_tried() {
-        let answer: Result<()> = run(patience().retry(|| async { Err(Error::new(Kind::ServerFailed, "status 503")) }));
+        let answer: Result<()> = run(patience().retry(&meter(), || async { Err(Error::new(Kind::ServerFailed, "status 503")) }));
         assert_eq!(answer.unwrap_err().detail(), "status 503; gave up after 4 attempts");
     }
 
@@ -187,7 +229,7 @@ mod tests {
     fn what_the_store_asks_reaches_the_pause() {
         let asked = Cell::new(None);
         let patience = Patience { retries: 1, ..patience() };
-        let _: Result<()> = run(patience.retry(|| async {
+        let _: Result<()> = run(patience.retry(&meter(), || async {
             asked.set(Some(Attempt::current()));
             Attempt::current().ask_pause(Duration::from_millis(3));
             Err(Error::new(Kind::ServerFailed, "status 503"))
@@ -198,11 +240,11 @@ mod tests {
     #[test]
     fn a_call_that_stops_moving_is_given_up_and_one_that_moves_is_not() {
         let patience = Patience { retries: 0, timeout: Duration::from_millis(20), backoff: Duration::ZERO };
-        let dead: Result<()> = run(patience.retry(std::future::pending));
+        let dead: Result<()> = run(patience.retry(&meter(), std::future::pending));
         assert_eq!(dead.unwrap_err().kind(), Kind::TransferTimeout);
         // Beats at every poll, for three times the limit.
         let started = Instant::now();
-        let alive = run(patience.retry(|| {
+        let alive = run(patience.retry(&meter(), || {
             std::future::poll_fn(|context| {
                 Attempt::current().beat();
                 context.waker().wake_by_ref();

@@ -6,7 +6,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::attempt::Patience;
+use super::attempt::{Attempt, Patience};
+use super::meter::Meter;
 use super::runtime::Runtime;
 use super::{ClientSettings, FetchPlan, LISTED_OBJECTS, ObjectInfo, ObjectStore, Replace, StoreSettings, Upload, fetch, open_store, spool};
 use crate::control::Control;
@@ -25,6 +26,7 @@ pub(super) struct Inner {
     pub store: Arc<dyn ObjectStore>,
     pub settings: ClientSettings,
     pub patience: Patience,
+    pub meter: Arc<Meter>,
     /// Empty, or ends with a slash.
     prefix: String,
     // Last, so that the store's connections are gone before the threads that drive them.
@@ -56,10 +58,11 @@ impl Client {
             spool::prepare(folder)?;
         }
         let patience = Patience::new(settings.retries, settings.timeout);
-        Ok(Client { inner: Arc::new(Inner { store, settings, patience, prefix, runtime: Runtime::shared()? }) })
+        let meter = Arc::new(Meter::new(settings.bytes_per_second));
+        Ok(Client { inner: Arc::new(Inner { store, settings, patience, meter, prefix, runtime: Runtime::shared()? }) })
     }
 
-    /// The same store with the spool elsewhere, or with none: each study's ciphertext has a folder of its own.
+    /// The same store for another study: its ciphertext has a folder of its own (or none), and its traffic is counted from 0.
     pub fn with_spool(&self, spool: Option<std::path::PathBuf>) -> Result<Client> {
         if let Some(folder) = &spool {
             spool::prepare(folder)?;
@@ -70,6 +73,7 @@ impl Client {
                 store: Arc::clone(&inner.store),
                 settings: ClientSettings { spool, ..inner.settings.clone() },
                 patience: inner.patience,
+                meter: Arc::new(inner.meter.another()),
                 prefix: inner.prefix.clone(),
                 runtime: Arc::clone(&inner.runtime),
             }),
@@ -79,6 +83,11 @@ impl Client {
     /// See [`ObjectStore::describe`].
     pub fn describe(&self) -> String {
         self.inner.store.describe()
+    }
+
+    /// What went over the line so far, through this client and its clones.
+    pub fn meter(&self) -> &Meter {
+        &self.inner.meter
     }
 
     /// See [`ObjectStore::is_encrypted_in_transit`].
@@ -165,7 +174,12 @@ impl Client {
             let (full, replace) = (full.clone(), replace.clone());
             async move { store.upload(&full, replace).await }
         })?;
-        Ok(BlockingUpload { upload: Some(upload), name: name.to_owned(), runtime: Arc::clone(&self.inner.runtime) })
+        Ok(BlockingUpload {
+            upload: Some(upload),
+            name: name.to_owned(),
+            meter: Arc::clone(&self.inner.meter),
+            runtime: Arc::clone(&self.inner.runtime),
+        })
     }
 
     /// Removes an object.
@@ -210,8 +224,8 @@ impl Client {
         T: Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
     {
-        let (store, patience) = (Arc::clone(&self.inner.store), self.inner.patience);
-        let retried = async move { patience.retry(|| operation(Arc::clone(&store))).await };
+        let (store, patience, meter) = (Arc::clone(&self.inner.store), self.inner.patience, Arc::clone(&self.inner.meter));
+        let retried = async move { patience.retry(&meter, || operation(Arc::clone(&store))).await };
         self.inner.runtime.run(&|| control.is_cancelled(), retried)
     }
 }
@@ -219,12 +233,12 @@ impl Client {
 impl Inner {
     /// Reads one range with retries; the answer has exactly the length asked for.
     pub fn read(&self, name: &str, range: std::ops::Range<u64>, version: &str, stop: &dyn Fn() -> bool) -> Result<Vec<u8>> {
-        let (store, patience) = (Arc::clone(&self.store), self.patience);
+        let (store, patience, meter) = (Arc::clone(&self.store), self.patience, Arc::clone(&self.meter));
         let (name, version) = (name.to_owned(), version.to_owned());
         let length = range.end.saturating_sub(range.start);
         self.runtime.run(stop, async move {
             patience
-                .retry(|| async {
+                .retry(&meter, || async {
                     let bytes = store.read(&name, range.clone(), Some(&version)).await?;
                     if u64::try_from(bytes.len()) == Ok(length) {
                         return Ok(bytes);
@@ -241,6 +255,7 @@ pub struct BlockingUpload {
     /// `None` once finished, aborted or lost to a failure inside the store.
     upload: Option<Box<dyn Upload>>,
     name: String,
+    meter: Arc<Meter>,
     runtime: Arc<Runtime>,
 }
 
@@ -248,9 +263,10 @@ impl BlockingUpload {
     /// Appends bytes.
     pub fn write(&mut self, bytes: Vec<u8>) -> Result<()> {
         let mut upload = self.upload.take().ok_or_else(lost)?;
+        let meter = Arc::clone(&self.meter);
         // The upload travels to the network's threads and back, together with how it fared.
         let (upload, outcome) = self.runtime.run(&|| false, async move {
-            let outcome = upload.write(bytes).await;
+            let outcome = Attempt::metered(&meter, upload.write(bytes)).await;
             Ok((upload, outcome))
         })?;
         self.upload = Some(upload);
@@ -260,7 +276,8 @@ impl BlockingUpload {
     /// Publishes the object.
     pub fn finish(mut self) -> Result<ObjectInfo> {
         let upload = self.upload.take().ok_or_else(lost)?;
-        let object = self.runtime.run(&|| false, async move { upload.finish().await })?;
+        let meter = Arc::clone(&self.meter);
+        let object = self.runtime.run(&|| false, async move { Attempt::metered(&meter, upload.finish()).await })?;
         Ok(ObjectInfo { name: std::mem::take(&mut self.name), ..object })
     }
 }

@@ -26,9 +26,12 @@
 mod attempt;
 mod client;
 mod fetch;
+mod http;
 mod local;
+mod meter;
 mod runtime;
 mod s3;
+mod session;
 mod spool;
 
 use std::future::Future;
@@ -40,8 +43,10 @@ use std::time::Duration;
 
 pub use attempt::Attempt;
 pub use client::{BlockingUpload, Client};
+pub use meter::Meter;
 
 use crate::error::{Error, Kind, Result};
+use crate::secret::Secret;
 
 /// Providers that this build can talk to.
 pub const PROVIDERS: &[&str] = &["local", "s3"];
@@ -116,8 +121,14 @@ pub struct StoreSettings {
     pub bucket: String,
     /// Region.
     pub region: Option<String>,
-    /// Endpoint URL.
+    /// Endpoint URL; unset means the provider's own.
     pub endpoint: Option<String>,
+    /// Id of the folder that is the root, for drives that have ids.
+    pub folder_id: Option<String>,
+    /// Access token, for providers that take one.
+    pub access_token: Option<Arc<Secret<String>>>,
+    /// Whether whoever reads pays (S3).
+    pub is_requester_pays: bool,
     /// Prefix put before every name.
     pub prefix: String,
     /// Provider's credentials file.
@@ -139,6 +150,8 @@ pub struct ClientSettings {
     pub retries: u32,
     /// Largest object accepted, bytes.
     pub max_bytes: u64,
+    /// Most bytes per second, both ways together; 0 = no limit.
+    pub bytes_per_second: u64,
     /// Folder for the ciphertext spool; `None` = no spool.
     pub spool: Option<PathBuf>,
 }
@@ -146,7 +159,7 @@ pub struct ClientSettings {
 impl Default for ClientSettings {
     /// The defaults of `transfer.*`, without a spool.
     fn default() -> ClientSettings {
-        ClientSettings { parallel: 8, timeout: Duration::from_secs(30), retries: 5, max_bytes: 64 << 30, spool: None }
+        ClientSettings { parallel: 8, timeout: Duration::from_secs(30), retries: 5, max_bytes: 64 << 30, bytes_per_second: 0, spool: None }
     }
 }
 

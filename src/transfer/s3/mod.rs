@@ -12,9 +12,11 @@ use std::sync::Arc;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::DateTime;
+use aws_sdk_s3::types::RequestPayer;
 
-use self::errors::{Doing, Place, translate};
+use self::errors::translate;
 use super::attempt::Patience;
+use super::http::{Doing, Place, range_header, read_body, total_of};
 use super::{Attempt, BoxFuture, ClientSettings, LISTED_OBJECTS, ObjectInfo, ObjectStore, Replace, StoreSettings, Upload};
 use crate::error::{Error, Kind, Result, Stage};
 
@@ -32,6 +34,8 @@ struct Bucket {
     name: String,
     place: Place,
     patience: Patience,
+    /// Said with every request where whoever reads pays.
+    payer: Option<RequestPayer>,
 }
 
 impl S3Store {
@@ -39,7 +43,8 @@ impl S3Store {
     pub fn open(store: &StoreSettings, client: &ClientSettings) -> Result<S3Store> {
         let (sdk, place) = connect::connect(store, client.timeout)?;
         let patience = Patience::new(client.retries, client.timeout);
-        Ok(S3Store { bucket: Arc::new(Bucket { client: sdk, name: store.bucket.clone(), place, patience }) })
+        let payer = store.is_requester_pays.then_some(RequestPayer::Requester);
+        Ok(S3Store { bucket: Arc::new(Bucket { client: sdk, name: store.bucket.clone(), place, patience, payer }) })
     }
 }
 
@@ -79,7 +84,13 @@ impl Bucket {
         let prefix = (!prefix.is_empty()).then(|| prefix.to_owned());
         let (mut found, mut next_page, mut empty_pages) = (Vec::new(), None, 0);
         loop {
-            let request = self.client.list_objects_v2().bucket(&self.name).set_prefix(prefix.clone()).set_continuation_token(next_page);
+            let request = self
+                .client
+                .list_objects_v2()
+                .bucket(&self.name)
+                .set_request_payer(self.payer.clone())
+                .set_prefix(prefix.clone())
+                .set_continuation_token(next_page);
             let page = request.send().await.map_err(|error| translate(&self.place, Doing::Listing, error))?;
             attempt.beat();
             for object in page.contents() {
@@ -104,7 +115,7 @@ impl Bucket {
     }
 
     async fn head(&self, name: &str) -> Result<ObjectInfo> {
-        let request = self.client.head_object().bucket(&self.name).key(name);
+        let request = self.client.head_object().bucket(&self.name).key(name).set_request_payer(self.payer.clone());
         let about = request.send().await.map_err(|error| translate(&self.place, Doing::Reading, error))?;
         let size = length(about.content_length()).ok_or_else(|| nonsense("an object without a size"))?;
         Ok(ObjectInfo { name: name.to_owned(), size, version: version_of(about.e_tag(), size, about.last_modified()) })
@@ -112,36 +123,21 @@ impl Bucket {
 
     async fn read(&self, name: &str, range: Range<u64>, version: Option<&str>) -> Result<Vec<u8>> {
         let attempt = Attempt::current();
-        let Some(last) = range.end.checked_sub(1).filter(|last| *last >= range.start) else { return Ok(Vec::new()) };
-        let request = self.client.get_object().bucket(&self.name).key(name);
-        let request = request.range(format!("bytes={}-{last}", range.start)).set_if_match(version.and_then(condition));
+        let Some(header) = range_header(&range) else { return Ok(Vec::new()) };
+        let request = self.client.get_object().bucket(&self.name).key(name).set_request_payer(self.payer.clone());
+        let request = request.range(header).set_if_match(version.and_then(condition));
         let answer = request.send().await.map_err(|error| translate(&self.place, Doing::Reading, error))?;
         attempt.beat();
-        let total = total_of(answer.content_range().unwrap_or_default(), range.start, last)?;
+        let total = total_of(answer.content_range().unwrap_or_default(), &range)?;
         // Not every server honours If-Match.
         if version.is_some_and(|version| !is_version(version, answer.e_tag(), total, answer.last_modified())) {
             return Err(Error::new(Kind::ObjectChanged, ""));
         }
-        let expected = usize::try_from(range.end - range.start).map_err(|_| Error::new(Kind::OutOfMemory, "a range is too large"))?;
-        let mut bytes = Vec::with_capacity(expected);
-        let mut body = answer.body;
-        while let Some(part) = body.next().await {
-            let part =
-                part.map_err(|_| Error::new(Kind::TransferInterrupted, format!("the connection ended after {} bytes", bytes.len())))?;
-            if part.len() > expected - bytes.len() {
-                return Err(Error::new(Kind::TransferInterrupted, format!("more than the {expected} bytes asked for came")));
-            }
-            bytes.extend_from_slice(&part);
-            attempt.beat();
-        }
-        if bytes.len() != expected {
-            return Err(Error::new(Kind::TransferInterrupted, format!("{} bytes came where {expected} were asked for", bytes.len())));
-        }
-        Ok(bytes)
+        read_body(answer.body, range.end - range.start).await
     }
 
     async fn delete(&self, name: &str) -> Result<()> {
-        match self.client.delete_object().bucket(&self.name).key(name).send().await {
+        match self.client.delete_object().bucket(&self.name).key(name).set_request_payer(self.payer.clone()).send().await {
             // Amazon answers 204 for what was never there; others say so.
             Err(error) if errors::code(&error) == Some("NoSuchKey") => Ok(()),
             Err(error) => Err(translate(&self.place, Doing::Writing, error)),
@@ -180,21 +176,6 @@ fn unquoted(e_tag: &str) -> &str {
     e_tag.strip_prefix('"').and_then(|e_tag| e_tag.strip_suffix('"')).unwrap_or(e_tag)
 }
 
-/// The size of the object out of `bytes first-last/total`, if this is the range that was asked for.
-fn total_of(content_range: &str, first: u64, last: u64) -> Result<u64> {
-    let parts = content_range.strip_prefix("bytes ").and_then(|rest| rest.split_once('/'));
-    let total = parts.and_then(|(_, total)| total.parse::<u64>().ok());
-    match (parts, total) {
-        (Some((range, _)), Some(total)) if range == format!("{first}-{last}") => Ok(total),
-        // Servers shorten a range that ends past the object (RFC 9110, 14.1.2).
-        (Some(_), Some(total)) if total <= last => {
-            Err(Error::new(Kind::ObjectChanged, format!("the range ends past the object of {total} bytes")))
-        }
-        // Among others a server that does not know ranges and sends the whole object from its start.
-        _ => Err(Error::new(Kind::TransferInterrupted, "the store sent another range than it was asked for")),
-    }
-}
-
 fn length(length: Option<i64>) -> Option<u64> {
     u64::try_from(length?).ok()
 }
@@ -227,15 +208,5 @@ mod tests {
         assert!(!is_version(&version, Some("\"9b2c\""), 8, Some(&headed)));
         assert!(!is_version(&version, Some("\"9b2c\""), 7, Some(&DateTime::from_secs(1_700_000_001))));
         assert_eq!(condition(&version), None);
-    }
-
-    #[test]
-    fn only_the_range_asked_for_counts() {
-        let total = |text: &str| total_of(text, 5, 9).map_err(|error| error.kind());
-        assert_eq!(total("bytes 5-9/20"), Ok(20));
-        assert_eq!(total("bytes 5-8/9"), Err(Kind::ObjectChanged));
-        for other in ["bytes 5-8/20", "bytes 0-9/20", "bytes 5-9/*", "5-9/20", ""] {
-            assert_eq!(total(other), Err(Kind::TransferInterrupted), "{other}");
-        }
     }
 }

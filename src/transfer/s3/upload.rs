@@ -13,8 +13,10 @@ use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use tokio::task::JoinSet;
 
 use super::super::attempt::Patience;
-use super::super::{BoxFuture, ObjectInfo, Replace, Upload};
-use super::errors::{Doing, is_not_implemented, translate};
+use super::super::http::Doing;
+use super::super::meter::Meter;
+use super::super::{Attempt, BoxFuture, ObjectInfo, Replace, Upload};
+use super::errors::{is_not_implemented, translate};
 use super::{Bucket, version_of};
 use crate::error::{Error, Kind, Result, Stage};
 
@@ -34,6 +36,7 @@ pub(super) async fn start(bucket: &Arc<Bucket>, name: &str, replace: Replace) ->
     check_condition(bucket, name, &replace).await?;
     Ok(Box::new(S3Upload {
         bucket: Arc::clone(bucket),
+        meter: Arc::clone(Attempt::current().meter()),
         name: name.to_owned(),
         replace,
         buffer: Vec::new(),
@@ -84,6 +87,7 @@ impl Condition {
 
 struct S3Upload {
     bucket: Arc<Bucket>,
+    meter: Arc<Meter>,
     name: String,
     replace: Replace,
     /// Bytes that do not fill a part yet.
@@ -128,7 +132,7 @@ impl Upload for S3Upload {
                 Some(e_tag) => {
                     Ok(ObjectInfo { name: self.name.clone(), size: self.size, version: version_of(Some(&e_tag), self.size, None) })
                 }
-                None => self.bucket.patience.retry(|| self.bucket.head(&self.name)).await,
+                None => self.bucket.patience.retry(&self.meter, || self.bucket.head(&self.name)).await,
             }
         })
     }
@@ -157,10 +161,19 @@ impl S3Upload {
         }
         self.started += 1;
         let (number, bucket, name, patience) = (self.started, Arc::clone(&self.bucket), self.name.clone(), self.patience_for(part.len()));
+        let meter = Arc::clone(&self.meter);
         let body = SdkBody::from(part);
         self.in_flight.spawn(async move {
-            let sent = patience.retry(|| async {
-                let request = bucket.client.upload_part().bucket(&bucket.name).key(&name).upload_id(&id).part_number(number);
+            let sent = patience.retry(&meter, || async {
+                Attempt::current().sending(body.bytes().map_or(0, <[u8]>::len)).await;
+                let request = bucket
+                    .client
+                    .upload_part()
+                    .set_request_payer(bucket.payer.clone())
+                    .bucket(&bucket.name)
+                    .key(&name)
+                    .upload_id(&id)
+                    .part_number(number);
                 request.body(again(&body)?).send().await.map_err(|error| translate(&bucket.place, Doing::Writing, error))
             });
             let e_tag = sent.await?.e_tag.ok_or_else(|| Error::new(Kind::ServerFailed, "a part was answered without an ETag"))?;
@@ -171,8 +184,9 @@ impl S3Upload {
 
     async fn start_parts(&mut self) -> Result<String> {
         let bucket = &self.bucket;
-        let started = bucket.patience.retry(|| async {
+        let started = bucket.patience.retry(&self.meter, || async {
             let request = bucket.client.create_multipart_upload().bucket(&bucket.name).key(&self.name);
+            let request = request.set_request_payer(bucket.payer.clone());
             request.send().await.map_err(|error| translate(&bucket.place, Doing::Writing, error))
         });
         let id = started.await?.upload_id.ok_or_else(|| Error::new(Kind::ServerFailed, "an upload was started without an id"))?;
@@ -209,8 +223,15 @@ impl S3Upload {
         let patience = self.patience_for(body.bytes().map_or(0, <[u8]>::len));
         loop {
             let is_unknown = AtomicBool::new(false);
-            let sent = patience.retry(|| async {
-                let request = bucket.client.put_object().bucket(&bucket.name).key(&self.name).set_if_none_match(condition.free.clone());
+            let sent = patience.retry(&self.meter, || async {
+                Attempt::current().sending(body.bytes().map_or(0, <[u8]>::len)).await;
+                let request = bucket
+                    .client
+                    .put_object()
+                    .set_request_payer(bucket.payer.clone())
+                    .bucket(&bucket.name)
+                    .key(&self.name)
+                    .set_if_none_match(condition.free.clone());
                 let request = request.set_if_match(condition.version.clone());
                 request.body(again(&body)?).send().await.map_err(|error| {
                     is_unknown.store(is_not_implemented(&error), Ordering::Relaxed);
@@ -234,8 +255,14 @@ impl S3Upload {
         let patience = self.patience_for(PART_BYTES);
         loop {
             let is_unknown = AtomicBool::new(false);
-            let sent = patience.retry(|| async {
-                let request = bucket.client.complete_multipart_upload().bucket(&bucket.name).key(&self.name).set_upload_id(self.id.clone());
+            let sent = patience.retry(&self.meter, || async {
+                let request = bucket
+                    .client
+                    .complete_multipart_upload()
+                    .set_request_payer(bucket.payer.clone())
+                    .bucket(&bucket.name)
+                    .key(&self.name)
+                    .set_upload_id(self.id.clone());
                 let request = request.multipart_upload(parts.clone()).set_if_none_match(condition.free.clone());
                 let request = request.set_if_match(condition.version.clone());
                 request.send().await.map_err(|error| {
@@ -293,8 +320,10 @@ impl Drop for S3Upload {
 }
 
 async fn abort(bucket: Arc<Bucket>, name: String, id: String) -> Result<()> {
-    let sent = bucket.patience.retry(|| async {
-        let request = bucket.client.abort_multipart_upload().bucket(&bucket.name).key(&name).upload_id(&id);
+    let meter = Arc::default();
+    let sent = bucket.patience.retry(&meter, || async {
+        let request =
+            bucket.client.abort_multipart_upload().set_request_payer(bucket.payer.clone()).bucket(&bucket.name).key(&name).upload_id(&id);
         request.send().await.map(drop).map_err(|error| translate(&bucket.place, Doing::Writing, error))
     });
     sent.await

@@ -1,0 +1,93 @@
+//! Where requests go, for messages: never more of a URL than scheme, host and port, since paths name objects and queries hold signatures.
+
+use crate::error::{Error, Kind, Result};
+
+/// Where requests go.
+#[derive(Clone)]
+pub(in crate::transfer) struct Place {
+    /// `https://host:port`, nothing else of the endpoint.
+    pub origin: String,
+    /// `host:port` of the proxy, without its password.
+    pub proxy: Option<String>,
+    /// Whether the credentials come from the file in `cloud.credentials_path` alone.
+    pub has_credentials_file: bool,
+}
+
+impl Place {
+    /// Splits a URL; `None` unless it is `http(s)://host[:port]` with at most a path, and no user.
+    pub fn origin_of(url: &str) -> Option<String> {
+        let (scheme, rest) = url.split_once("://")?;
+        let scheme = scheme.to_ascii_lowercase();
+        let default_port = match scheme.as_str() {
+            "https" => 443,
+            "http" => 80,
+            _ => return None,
+        };
+        let host = rest.split('/').next().filter(|host| !host.is_empty() && !host.contains(['@', '?', '#', ' ']))?;
+        // An IPv6 address has colons of its own, in brackets.
+        let has_port = host.rsplit_once(':').is_some_and(|(_, port)| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()));
+        Some(if has_port { format!("{scheme}://{host}") } else { format!("{scheme}://{host}:{default_port}") })
+    }
+
+    /// Whether requests are encrypted on the way.
+    pub fn is_tls(&self) -> bool {
+        self.origin.starts_with("https://")
+    }
+
+    /// Host, port and proxy in words.
+    pub fn describe(&self) -> String {
+        let host = self.origin.split_once("://").map_or(self.origin.as_str(), |(_, host)| host);
+        match &self.proxy {
+            Some(proxy) => format!("{host} by way of proxy {proxy}"),
+            None => host.to_owned(),
+        }
+    }
+}
+
+/// Checks an endpoint or proxy URL; `key` names the configuration key, never the value, which may hold a password.
+pub(in crate::transfer) fn checked_origin(key: &str, url: &str) -> Result<String> {
+    Place::origin_of(url).ok_or_else(|| Error::new(Kind::ConfigInvalidValue, format!("{key} must be http(s)://host[:port]")))
+}
+
+/// `host:port` of a proxy URL, without user and password.
+pub(super) fn proxy_place(url: &str) -> Option<String> {
+    let (scheme, rest) = url.split_once("://")?;
+    let authority = rest.split('/').next()?;
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    Place::origin_of(&format!("{scheme}://{host}"))?.split_once("://").map(|(_, host)| host.to_owned())
+}
+
+/// The proxy that the connector takes from the environment, for messages.
+pub(super) fn proxy_of_environment(is_tls: bool) -> Option<String> {
+    let names: &[&str] = if is_tls { &["HTTPS_PROXY", "https_proxy"] } else { &["HTTP_PROXY", "http_proxy"] };
+    names.iter().chain(&["ALL_PROXY", "all_proxy"]).find_map(|name| std::env::var(name).ok().and_then(|url| proxy_place(&url)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_has_no_path_and_always_a_port() {
+        for (url, expected) in [
+            ("https://s3.example.org", Some("https://s3.example.org:443")),
+            ("http://127.0.0.1:9000/", Some("http://127.0.0.1:9000")),
+            ("HTTPS://[::1]:9000/x/y", Some("https://[::1]:9000")),
+            ("https://[2001:db8::1]", Some("https://[2001:db8::1]:443")),
+            ("https://user:word@host", None),
+            ("ftp://host", None),
+            ("host:9000", None),
+            ("https://", None),
+            ("https://host?x", None),
+        ] {
+            assert_eq!(Place::origin_of(url).as_deref(), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_is_named_without_its_password() {
+        assert_eq!(proxy_place("http://user:word@proxy.example.org:3128/").as_deref(), Some("proxy.example.org:3128"));
+        assert_eq!(proxy_place("http://proxy.example.org").as_deref(), Some("proxy.example.org:80"));
+        assert_eq!(proxy_place("proxy.example.org:3128"), None);
+    }
+}
