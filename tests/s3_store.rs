@@ -2,6 +2,8 @@
 
 #[path = "support/s3_server.rs"]
 mod s3_server;
+#[path = "support/store_contract.rs"]
+mod store_contract;
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,7 +11,8 @@ use std::time::Duration;
 use s3_server::S3Server;
 use smp::control::Control;
 use smp::error::Kind;
-use smp::transfer::{Client, ClientSettings, FetchPlan, Replace, StoreSettings};
+use smp::transfer::{Client, ClientSettings, Replace, StoreSettings};
+use store_contract::{Extent, fetch, fetch_one, names, pattern, put};
 
 struct Bench {
     place: tempfile::TempDir,
@@ -49,64 +52,10 @@ fn settings() -> ClientSettings {
     ClientSettings { retries: 0, timeout: Duration::from_secs(20), ..ClientSettings::default() }
 }
 
-fn put(client: &Client, name: &str, bytes: &[u8]) {
-    let mut upload = client.upload(name, Replace::Never).unwrap();
-    upload.write(bytes.to_vec()).unwrap();
-    let object = upload.finish().unwrap();
-    assert_eq!((object.name.as_str(), object.size), (name, bytes.len() as u64));
-    assert_eq!(client.head(name, &Control::new()).unwrap(), object);
-}
-
-fn names(client: &Client, folder: &str) -> Vec<String> {
-    client.list(folder, &Control::new()).unwrap().into_iter().map(|object| object.name).collect()
-}
-
-/// Bytes that differ at every offset of every part.
-fn pattern(length: usize) -> Vec<u8> {
-    (0..length as u64).map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect()
-}
-
-fn fetch(client: &Client, name: &str, version: &str, ranges: &[std::ops::Range<u64>]) -> smp::Result<Vec<u8>> {
-    let plan = FetchPlan { name, version, ranges, spool_key: None };
-    let mut all = Vec::new();
-    let mut deliver = |_, bytes: Vec<u8>| {
-        all.extend(bytes);
-        Ok(())
-    };
-    client.fetch(&plan, &|_, _| Ok(()), &mut deliver, &Control::new())?;
-    Ok(all)
-}
-
-fn fetch_one(client: &Client, name: &str, version: &str, range: std::ops::Range<u64>) -> smp::Result<Vec<u8>> {
-    fetch(client, name, version, std::slice::from_ref(&range))
-}
-
 #[test]
-fn every_page_of_a_listing_counts() {
+fn it_does_what_every_store_must_do() {
     let bench = Bench::new();
-    let folder = bench.on_disk("many");
-    std::fs::create_dir_all(&folder).unwrap();
-    let mut expected = Vec::new();
-    for number in 0..2_345 {
-        std::fs::write(folder.join(format!("{number:05}.smpp")), b"x").unwrap();
-        expected.push(format!("many/{number:05}.smpp"));
-    }
-    let client = bench.client();
-    assert_eq!(names(&client, "many"), expected);
-    assert_eq!(names(&client, "many/"), expected);
-}
-
-#[test]
-fn a_folder_is_not_its_twin_and_names_may_be_of_any_script() {
-    let bench = Bench::new();
-    let client = bench.client();
-    let strange = "a/b/Schädel MRT + ä&=%20?#/脳 😀.smpp";
-    for name in ["a/b/x", "a/bc/x", "a/b.x", strange] {
-        put(&client, name, name.as_bytes());
-    }
-    assert_eq!(names(&client, "a/b"), [strange, "a/b/x"]);
-    assert_eq!(client.read_small(strange, 1_000, &Control::new()).unwrap(), strange.as_bytes());
-    assert!(names(&client, "nowhere").is_empty());
+    store_contract::check(&bench.client(), &Extent { many: 1_234, large: 20 << 20, refuses_late: true });
 }
 
 #[test]
@@ -116,18 +65,6 @@ fn the_prefix_is_put_before_and_taken_off() {
     put(&inside, "study/x", b"1");
     assert_eq!(names(&inside, "study"), ["study/x"]);
     assert_eq!(names(&bench.client(), ""), ["site-7/in/study/x"]);
-}
-
-#[test]
-fn an_empty_object_is_an_object() {
-    let bench = Bench::new();
-    let client = bench.client();
-    put(&client, "empty", b"");
-    assert_eq!(client.head("empty", &Control::new()).unwrap().size, 0);
-    assert_eq!(client.read_small("empty", 0, &Control::new()).unwrap(), b"");
-    client.delete("empty").unwrap();
-    client.delete("empty").unwrap();
-    assert_eq!(client.head("empty", &Control::new()).unwrap_err().kind(), Kind::ObjectNotFound);
 }
 
 #[test]
@@ -150,40 +87,6 @@ fn twenty_mebibytes_in_parts_come_back_in_ranges() {
     let ranges = [end - 7..end, 0..1, 1..5_000_000, 5_000_000..5_000_000, 5_000_000..end - 7];
     let expected: Vec<u8> = ranges.iter().flat_map(|range| bytes[range.start as usize..range.end as usize].to_vec()).collect();
     assert!(fetch(&client, "study/pack", &object.version, &ranges).unwrap() == expected);
-}
-
-#[test]
-fn an_object_is_never_replaced_unless_that_was_asked_for() {
-    let bench = Bench::new();
-    let client = bench.client();
-    for size in [5, 9 << 20] {
-        let name = format!("object-{size}");
-        let mut late = client.upload(&name, Replace::Never).unwrap();
-        late.write(vec![1; size]).unwrap();
-        put(&client, &name, b"early");
-        assert_eq!(client.upload(&name, Replace::Never).err().unwrap().kind(), Kind::ObjectExists);
-        assert_eq!(late.finish().unwrap_err().kind(), Kind::ObjectExists, "the race, {size} bytes");
-        assert_eq!(client.read_small(&name, 100, &Control::new()).unwrap(), b"early");
-        let mut replacing = client.upload(&name, Replace::Allowed).unwrap();
-        replacing.write(vec![2; size]).unwrap();
-        replacing.finish().unwrap();
-        assert_eq!(client.read_small(&name, 16 << 20, &Control::new()).unwrap(), vec![2; size]);
-    }
-}
-
-#[test]
-fn a_version_is_replaced_only_by_who_has_seen_it() {
-    let bench = Bench::new();
-    let client = bench.client();
-    put(&client, "header", b"first");
-    let seen = client.head("header", &Control::new()).unwrap().version;
-    let mut second = client.upload("header", Replace::Version(seen.clone())).unwrap();
-    second.write(b"second".to_vec()).unwrap();
-    second.finish().unwrap();
-    for name in ["header", "nothing"] {
-        assert_eq!(client.upload(name, Replace::Version(seen.clone())).err().unwrap().kind(), Kind::ObjectChanged, "{name}");
-    }
-    assert_eq!(client.read_small("header", 100, &Control::new()).unwrap(), b"second");
 }
 
 #[test]
