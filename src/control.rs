@@ -3,13 +3,43 @@
 //! A [`Control`] is cheap to clone and is checked per chunk, file, slab and window. Cancelling never waits; the work notices at
 //! its next check and returns [`Kind::Cancelled`].
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind, Result};
 
 /// What listens to progress: a stage's name and the fraction of it that is done, 0 to 1.
 pub type Listener = dyn Fn(&'static str, f64) + Send + Sync;
+
+/// How far a transfer is.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct TransferProgress {
+    /// Bytes that are here, checked, of those that will be.
+    pub bytes: u64,
+    /// Bytes of all objects.
+    pub total_bytes: u64,
+    /// Objects that are here.
+    pub objects: u64,
+    /// Objects in all.
+    pub total_objects: u64,
+    /// Speed over the last seconds; 0 before there is one.
+    pub bytes_per_second: f64,
+    /// Seconds that the rest takes at this speed; `None` before there is a speed.
+    pub remaining_s: Option<f64>,
+}
+
+/// A transfer under way.
+struct Line {
+    progress: TransferProgress,
+    measured: Instant,
+    measured_bytes: u64,
+}
+
+/// Time over which a speed is measured.
+const MEASURE: Duration = Duration::from_millis(500);
+/// Share of the latest measurement in the speed that is told, so that it neither jumps nor lags by more than a few seconds.
+const LATEST: f64 = 0.3;
 
 /// A cancel token with an optional progress listener. Clones share both.
 #[derive(Clone, Default)]
@@ -21,6 +51,7 @@ pub struct Control {
 struct Shared {
     cancelled: AtomicBool,
     listener: Option<Box<Listener>>,
+    line: Mutex<Option<Line>>,
 }
 
 impl Control {
@@ -31,7 +62,7 @@ impl Control {
 
     /// A control whose progress goes to a listener. The listener is called from worker threads and must be quick.
     pub fn with_listener(listener: impl Fn(&'static str, f64) + Send + Sync + 'static) -> Control {
-        Control { shared: Arc::new(Shared { cancelled: AtomicBool::new(false), listener: Some(Box::new(listener)) }) }
+        Control { shared: Arc::new(Shared { listener: Some(Box::new(listener)), ..Shared::default() }) }
     }
 
     /// Asks the work to stop. Returns at once, from any thread.
@@ -54,6 +85,51 @@ impl Control {
         if let Some(listener) = &self.shared.listener {
             listener(stage, fraction.clamp(0.0, 1.0));
         }
+    }
+
+    /// How far the transfer is that is under way, or was the last one; `None` before the first. Any thread may ask at any time.
+    pub fn transfer(&self) -> Option<TransferProgress> {
+        self.line().as_ref().map(|line| line.progress)
+    }
+
+    /// A transfer begins, of this many bytes in this many objects.
+    pub(crate) fn begin_transfer(&self, total_bytes: u64, total_objects: u64) {
+        let progress = TransferProgress { total_bytes, total_objects, ..TransferProgress::default() };
+        *self.line() = Some(Line { progress, measured: Instant::now(), measured_bytes: 0 });
+    }
+
+    /// Bytes of the transfer are here.
+    pub(crate) fn transferred(&self, bytes: u64) {
+        if let Some(line) = self.line().as_mut() {
+            line.add(bytes, Instant::now());
+        }
+    }
+
+    /// An object of the transfer is here, whole.
+    pub(crate) fn object_transferred(&self) {
+        if let Some(line) = self.line().as_mut() {
+            line.progress.objects += 1;
+        }
+    }
+
+    fn line(&self) -> MutexGuard<'_, Option<Line>> {
+        self.shared.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Line {
+    fn add(&mut self, bytes: u64, now: Instant) {
+        let progress = &mut self.progress;
+        progress.bytes += bytes;
+        let time = now.saturating_duration_since(self.measured);
+        if time >= MEASURE {
+            let latest = (progress.bytes - self.measured_bytes) as f64 / time.as_secs_f64();
+            let before = progress.bytes_per_second;
+            progress.bytes_per_second = if before > 0.0 { before * (1.0 - LATEST) + latest * LATEST } else { latest };
+            (self.measured, self.measured_bytes) = (now, progress.bytes);
+        }
+        let rest = progress.total_bytes.saturating_sub(progress.bytes) as f64;
+        progress.remaining_s = (progress.bytes_per_second > 0.0).then(|| rest / progress.bytes_per_second);
     }
 }
 
@@ -79,5 +155,20 @@ mod tests {
         control.progress("load", 0.5);
         control.progress("load", 7.0);
         assert_eq!(*seen.lock().unwrap(), [("load", 0.5), ("load", 1.0)]);
+    }
+    #[test]
+    fn a_steady_transfer_tells_its_speed_and_what_is_left() {
+        let control = Control::new();
+        assert_eq!(control.transfer(), None);
+        control.begin_transfer(10_000_000, 2);
+        assert_eq!(control.transfer().unwrap().remaining_s, None);
+        let start = control.line().as_ref().unwrap().measured;
+        for second in 1..=4 {
+            control.line().as_mut().unwrap().add(1_000_000, start + Duration::from_secs(second));
+        }
+        control.object_transferred();
+        let progress = control.transfer().unwrap();
+        assert_eq!((progress.bytes, progress.objects, progress.total_objects), (4_000_000, 1, 2));
+        assert_eq!((progress.bytes_per_second, progress.remaining_s), (1e6, Some(6.0)));
     }
 }

@@ -24,6 +24,8 @@ tokio::task_local! {
     static CURRENT: Arc<Attempt>;
 }
 
+/// Slowest line worth waiting for, bytes per second: a modem's.
+const SLOWEST: u64 = 1 << 10;
 /// Longest sleep for the sake of a rate limit before the next sign of life.
 const NAP: Duration = Duration::from_millis(50);
 
@@ -32,6 +34,10 @@ pub struct Attempt {
     started: Instant,
     beat_ms: AtomicU64,
     pause_ms: AtomicU64,
+    /// Bytes that arrived since the last beat.
+    crumbs: AtomicU64,
+    /// Bytes that are worth a beat.
+    worth: u64,
     meter: Arc<Meter>,
 }
 
@@ -53,7 +59,11 @@ impl Attempt {
 
     /// Says that bytes of a body arrived, and waits as long as the rate limit asks.
     pub async fn received(&self, bytes: usize) {
-        self.beat();
+        // A server that sends a byte now and then is as dead as one that sends none.
+        if self.crumbs.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64 >= self.worth {
+            self.crumbs.store(0, Ordering::Relaxed);
+            self.beat();
+        }
         self.wait(self.meter.count_received(bytes)).await;
     }
 
@@ -84,7 +94,14 @@ impl Attempt {
     }
 
     fn new(meter: Arc<Meter>) -> Attempt {
-        Attempt { started: Instant::now(), beat_ms: AtomicU64::new(0), pause_ms: AtomicU64::new(0), meter }
+        Attempt {
+            started: Instant::now(),
+            beat_ms: AtomicU64::new(0),
+            pause_ms: AtomicU64::new(0),
+            crumbs: AtomicU64::new(0),
+            worth: 0,
+            meter,
+        }
     }
 
     fn pause(&self) -> Duration {
@@ -116,7 +133,7 @@ impl Patience {
     pub async fn retry<T, F: Future<Output = Result<T>>>(&self, meter: &Arc<Meter>, mut operation: impl FnMut() -> F) -> Result<T> {
         let mut failures = 0;
         loop {
-            let attempt = Arc::new(Attempt::new(Arc::clone(meter)));
+            let attempt = Arc::new(Attempt { worth: self.worth_a_beat(), ..Attempt::new(Arc::clone(meter)) });
             let error = match self.watch(&attempt, operation()).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
@@ -131,6 +148,11 @@ impl Patience {
             failures += 1;
             meter.count_retry();
         }
+    }
+
+    /// Bytes that the slowest line worth waiting for brings within the time limit.
+    fn worth_a_beat(&self) -> u64 {
+        SLOWEST * milliseconds(self.timeout) / 1_000
     }
 
     /// Runs one attempt and gives it up when it stops beating.
@@ -252,5 +274,20 @@ mod tests {
             })
         }));
         assert!(alive.is_ok());
+    }
+    #[test]
+    fn a_server_that_sends_a_byte_now_and_then_is_given_up() {
+        // A limit of 20 ms is worth 20 bytes at 1 KiB/s.
+        let patience = Patience { retries: 0, timeout: Duration::from_millis(20), backoff: Duration::ZERO };
+        let meter = meter();
+        let dribble: Result<()> = run(patience.retry(&meter, || async {
+            loop {
+                Attempt::current().received(1).await;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }));
+        assert_eq!(dribble.unwrap_err().kind(), Kind::TransferTimeout);
+        let count = meter.received();
+        assert!(count < 20, "{count}");
     }
 }

@@ -164,7 +164,19 @@ impl Client {
         control: &Control,
     ) -> Result<()> {
         let full = self.full_name(plan.name)?;
-        fetch::fetch(&self.inner, &full, plan, verify, deliver, control)
+        fetch::fetch(&self.inner, &[(full, plan)], verify, deliver, control)
+    }
+
+    /// Fetches the ranges of several objects, as [`Client::fetch`] does those of one: the next object begins before the last has arrived.
+    /// `deliver` gets the ranges of the first object, then those of the second, and so on; their numbers go through.
+    pub fn fetch_all(
+        &self,
+        plans: &[FetchPlan<'_>],
+        deliver: &mut dyn FnMut(usize, Vec<u8>) -> Result<()>,
+        control: &Control,
+    ) -> Result<()> {
+        let plans = plans.iter().map(|plan| Ok((self.full_name(plan.name)?, plan))).collect::<Result<Vec<_>>>()?;
+        fetch::fetch(&self.inner, &plans, &|_, _| Ok(()), deliver, control)
     }
 
     /// Starts a blocking upload.

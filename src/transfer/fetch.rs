@@ -1,19 +1,21 @@
-//! One object in ranges: fetched in parallel, checked, spooled, delivered in order.
+//! Objects in ranges: fetched in parallel, checked, spooled, delivered in order.
 //!
-//! A few threads take the ranges in plan order. Each looks into the spool, otherwise asks the network (and waits), then runs the check
+//! A few threads take the ranges in plan order, of one object or of several one after the other. Each looks into the spool, otherwise asks the network (and waits), then runs the check
 //! (hashing is the price of a range, so it is spread over these threads) and puts the range on the shelf. The calling thread takes
 //! ranges off the shelf in order. A thread may start a range only while fewer than `parallel + 2` are started and not yet
-//! delivered, so a slow consumer bounds the memory, and the range that everybody waits for is always among those started.
+//! delivered, so a slow consumer bounds the memory, and the range that everybody waits for is always among those started. How many of them are asked of
+//! the store at once is the [`Window`]'s to say.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::FetchPlan;
 use super::client::Inner;
 use super::spool::Spool;
+use super::window::Window;
 use crate::control::Control;
 use crate::error::{Error, Kind, Result, Stage};
 
@@ -25,37 +27,48 @@ const HELD_BEYOND: usize = 2;
 
 type Verify<'a> = &'a (dyn Fn(usize, &[u8]) -> Result<()> + Sync);
 
-/// See [`super::Client::fetch`].
+/// See [`super::Client::fetch`] and [`super::Client::fetch_all`].
 pub(super) fn fetch(
     client: &Inner,
-    full_name: &str,
-    plan: &FetchPlan<'_>,
+    plans: &[(String, &FetchPlan<'_>)],
     verify: Verify<'_>,
     deliver: &mut dyn FnMut(usize, Vec<u8>) -> Result<()>,
     control: &Control,
 ) -> Result<()> {
-    check_ranges(plan.ranges, client.settings.max_bytes)?;
     control.check()?;
-    let spool = match (&client.settings.spool, plan.spool_key) {
-        (Some(folder), Some(key)) => Some(Spool::open(folder, key, plan.version)?),
-        _ => None,
-    };
+    let mut parts = Vec::new();
+    let mut spools = Vec::new();
+    for (object, (full_name, plan)) in plans.iter().enumerate() {
+        check_ranges(plan.ranges, client.settings.max_bytes)?;
+        spools.push(match (&client.settings.spool, plan.spool_key) {
+            (Some(folder), Some(key)) => Some(Spool::open(folder, key, plan.version)?),
+            _ => None,
+        });
+        parts.extend(plan.ranges.iter().map(|range| Part { object, full_name, version: plan.version, range }));
+    }
+    let parallel = client.settings.parallel;
     let job = Job {
         client,
-        full_name,
-        plan,
+        parts,
         verify,
         control,
-        spool,
-        window: client.settings.parallel.saturating_add(HELD_BEYOND),
+        spools,
+        held: parallel.saturating_add(HELD_BEYOND),
         stopped: AtomicBool::new(false),
-        shelf: Mutex::new(Shelf::default()),
+        shelf: Mutex::new(Shelf {
+            next: 0,
+            delivered: 0,
+            in_flight: 0,
+            ready: BTreeMap::new(),
+            failure: None,
+            window: Window::new(parallel, Instant::now()),
+        }),
         changed: Condvar::new(),
     };
     std::thread::scope(|scope| {
         // However this block ends, the threads are told to stop before the scope waits for them.
         let _stop = StopOnDrop(&job);
-        for number in 0..client.settings.parallel.min(plan.ranges.len()) {
+        for number in 0..parallel.min(job.parts.len()) {
             let spawned = std::thread::Builder::new().name("smp-fetch".into()).spawn_scoped(scope, || job.work());
             if spawned.is_err() && number == 0 {
                 return Err(Error::new(Kind::OutOfMemory, "no thread could be started").at(Stage::Transfer));
@@ -80,14 +93,24 @@ fn check_ranges(ranges: &[Range<u64>], max_bytes: u64) -> Result<()> {
     Ok(())
 }
 
+/// One range of one object.
+struct Part<'a> {
+    /// Number of the object among those of the job.
+    object: usize,
+    full_name: &'a str,
+    version: &'a str,
+    range: &'a Range<u64>,
+}
+
 struct Job<'a> {
     client: &'a Inner,
-    full_name: &'a str,
-    plan: &'a FetchPlan<'a>,
+    parts: Vec<Part<'a>>,
     verify: Verify<'a>,
     control: &'a Control,
-    spool: Option<Spool>,
-    window: usize,
+    /// By object.
+    spools: Vec<Option<Spool>>,
+    /// Ranges that may be started and not yet delivered.
+    held: usize,
     stopped: AtomicBool,
     shelf: Mutex<Shelf>,
     /// Told whenever the shelf or `stopped` changes.
@@ -95,21 +118,24 @@ struct Job<'a> {
 }
 
 /// What the threads and the caller share.
-#[derive(Default)]
 struct Shelf {
     /// First range that nobody has started.
     next: usize,
     /// Ranges delivered.
     delivered: usize,
+    /// Ranges that are being asked of the store at this moment.
+    in_flight: usize,
     ready: BTreeMap<usize, Vec<u8>>,
     failure: Option<Error>,
+    window: Window,
 }
 
 impl Job<'_> {
     /// The calling thread: ranges in order, until the last or the first failure.
     fn deliver_all(&self, deliver: &mut dyn FnMut(usize, Vec<u8>) -> Result<()>) -> Result<()> {
-        for index in 0..self.plan.ranges.len() {
+        for index in 0..self.parts.len() {
             let bytes = self.take(index)?;
+            self.control.transferred(bytes.len() as u64);
             deliver(index, bytes)?;
             self.shelf().delivered = index + 1;
             self.changed.notify_all();
@@ -156,10 +182,10 @@ impl Job<'_> {
     fn start_next(&self) -> Option<usize> {
         let mut shelf = self.shelf();
         loop {
-            if self.is_stopped() || shelf.next >= self.plan.ranges.len() {
+            if self.is_stopped() || shelf.next >= self.parts.len() {
                 return None;
             }
-            if shelf.next - shelf.delivered < self.window {
+            if shelf.next - shelf.delivered < self.held {
                 shelf.next += 1;
                 return Some(shelf.next - 1);
             }
@@ -169,35 +195,58 @@ impl Job<'_> {
 
     /// One range that passed its check, from the spool or the store.
     fn obtain(&self, index: usize) -> Result<Vec<u8>> {
-        let range = self.plan.ranges.get(index).ok_or_else(|| Error::new(Kind::Internal, "no such range").at(Stage::Transfer))?;
-        if let Some(spool) = &self.spool
-            && let Some(bytes) = spool.load(range)?
+        let part = self.parts.get(index).ok_or_else(|| Error::new(Kind::Internal, "no such range").at(Stage::Transfer))?;
+        let spool = self.spools.get(part.object).and_then(Option::as_ref);
+        if let Some(spool) = spool
+            && let Some(bytes) = spool.load(part.range)?
             && (self.verify)(index, &bytes).is_ok()
         {
+            self.client.meter.count_spooled(bytes.len());
             return Ok(bytes);
         }
-        let bytes = match self.fetch_checked(index, range) {
-            Err((_, true)) => self.fetch_checked(index, range).map_err(|(error, _)| error)?,
+        let bytes = match self.fetch_checked(index, part) {
+            Err((_, true)) => self.fetch_checked(index, part).map_err(|(error, _)| error)?,
             Err((error, false)) => return Err(error),
             Ok(bytes) => bytes,
         };
-        if let Some(spool) = &self.spool {
-            spool.store(range, &bytes)?;
+        if let Some(spool) = spool {
+            spool.store(part.range, &bytes)?;
         }
         Ok(bytes)
     }
 
     /// Fetches and checks; the flag of an error tells whether it was the check that failed.
-    fn fetch_checked(&self, index: usize, range: &Range<u64>) -> std::result::Result<Vec<u8>, (Error, bool)> {
-        let bytes = if range.is_empty() {
-            Vec::new()
-        } else {
-            self.client.read(self.full_name, range.clone(), self.plan.version, &|| self.is_stopped()).map_err(|error| (error, false))?
-        };
+    fn fetch_checked(&self, index: usize, part: &Part<'_>) -> std::result::Result<Vec<u8>, (Error, bool)> {
+        let bytes = if part.range.is_empty() { Vec::new() } else { self.ask(part).map_err(|error| (error, false))? };
         match (self.verify)(index, &bytes) {
             Ok(()) => Ok(bytes),
             Err(error) => Err((error, true)),
         }
+    }
+
+    /// Asks the store for a range, once the window has room for it.
+    fn ask(&self, part: &Part<'_>) -> Result<Vec<u8>> {
+        let mut shelf = self.shelf();
+        while shelf.in_flight >= shelf.window.width() {
+            if self.is_stopped() {
+                return Err(Error::new(Kind::Cancelled, ""));
+            }
+            shelf = self.changed.wait_timeout(shelf, LOOK_UP).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        shelf.in_flight += 1;
+        drop(shelf);
+        let retries = self.client.meter.retries();
+        let answer = self.client.read(part.full_name, part.range.clone(), part.version, &|| self.is_stopped());
+        let mut shelf = self.shelf();
+        shelf.in_flight -= 1;
+        if self.client.meter.retries() > retries {
+            shelf.window.refused(Instant::now());
+        } else if let Ok(bytes) = &answer {
+            shelf.window.arrived(bytes.len(), Instant::now());
+        }
+        drop(shelf);
+        self.changed.notify_all();
+        answer
     }
 
     fn is_stopped(&self) -> bool {
@@ -414,10 +463,11 @@ mod tests {
 
     #[test]
     fn as_many_ranges_are_in_flight_as_asked_for_and_no_more() {
-        // Nobody passes the barrier until four reads wait at it: fewer in flight would hang here.
-        let script = Arc::new(Script { barrier: Some(tokio::sync::Barrier::new(4)), ..script(12) });
-        assert!(is_whole(&script, &fetch_all(&script, settings(), &Control::new()).unwrap()));
-        assert_eq!(script.most_in_flight.load(Ordering::SeqCst), 4);
+        // Nobody passes the barrier until two reads wait at it: fewer in flight would hang here. Wider windows are the window's own tests.
+        let script = Arc::new(Script { barrier: Some(tokio::sync::Barrier::new(2)), ..script(12) });
+        let settings = ClientSettings { parallel: 2, ..settings() };
+        assert!(is_whole(&script, &fetch_all(&script, settings, &Control::new()).unwrap()));
+        assert_eq!(script.most_in_flight.load(Ordering::SeqCst), 2);
     }
 
     #[test]

@@ -33,6 +33,7 @@ mod runtime;
 mod s3;
 mod session;
 mod spool;
+mod window;
 
 use std::future::Future;
 use std::ops::Range;
@@ -142,7 +143,7 @@ pub struct StoreSettings {
 /// How the client behaves.
 #[derive(Clone)]
 pub struct ClientSettings {
-    /// Ranges in flight.
+    /// Most ranges in flight; fewer are, where more bring nothing.
     pub parallel: usize,
     /// Time without progress after which a range is given up and retried.
     pub timeout: Duration,
