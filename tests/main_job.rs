@@ -3,6 +3,7 @@
 
 mod support;
 
+use sha2::{Digest, Sha256};
 use smp::Kind;
 use smp::audit::AuditReader;
 use smp::pipeline::{Pipeline, Request, StudyResult};
@@ -213,6 +214,22 @@ fn standard_mode_reads_ordinary_objects_only_when_asked() {
     request.set("download_mode", "standard").unwrap();
     let result = pipeline.process_study(&request).unwrap();
     assert_eq!(result.volume().voxels(), expected_volume());
+    // Every object with its SHA-256, in the order of the listing, and no name.
+    let json: serde_json::Value = serde_json::from_str(&result.json().unwrap()).unwrap();
+    let transfer = &json["transfer"];
+    let mut expected = Vec::new();
+    for path in files(&site.path("store/plain")) {
+        let bytes = std::fs::read(&path).unwrap();
+        let sha256: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        expected.push((path, serde_json::json!({"bytes": bytes.len(), "sha256": sha256})));
+    }
+    expected.sort_by(|a, b| a.0.cmp(&b.0));
+    let expected: Vec<serde_json::Value> = expected.into_iter().map(|(_, checksum)| checksum).collect();
+    assert_eq!(transfer["checksums"], serde_json::Value::Array(expected));
+    assert_eq!((&transfer["store"], &transfer["objects"]), (&"local".into(), &study::SLICES.into()));
+    assert_eq!(transfer["bytes_received"], transfer["bytes"]);
+    assert_eq!((&transfer["retries"], &transfer["bytes_from_spool"]), (&0.into(), &0.into()));
+    assert!(transfer["id"].as_str().unwrap().starts_with("transfer-"));
 }
 
 #[test]

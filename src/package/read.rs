@@ -32,6 +32,7 @@ impl SealedPackage {
     /// Callers must throw away what they were given if this returns an error.
     pub(super) fn read(&self, control: &Control, deliver: &mut dyn FnMut(PlainFile) -> Result<()>) -> Result<()> {
         let total: u64 = self.packs.iter().map(|pack| pack.signed.size).sum();
+        control.begin_transfer(total, self.packs.len() as u64);
         let (mut first, mut before) = (0, 0);
         for (number, pack) in self.packs.iter().enumerate() {
             let rest = self.files.get(first..).unwrap_or_default();
@@ -40,6 +41,7 @@ impl SealedPackage {
             let leaves = self.leaves.get(number).map(Vec::as_slice).unwrap_or_default();
             let progress = |done: u64| control.progress("fetch", (before + done) as f64 / total.max(1) as f64);
             self.read_pack(pack, leaves, Assembler::new(files, first), control, &progress, deliver)?;
+            control.object_transferred();
             first += count;
             before += pack.signed.size;
         }

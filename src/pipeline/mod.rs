@@ -19,6 +19,7 @@
 //! ```
 
 mod capabilities;
+mod download;
 mod key_changes;
 mod models;
 mod outputs;
@@ -130,7 +131,7 @@ impl Pipeline {
         let _running = inner.begin(control)?;
         let study_id = match &request.study_id {
             Some(id) => id.clone(),
-            None => new_study_id()?,
+            None => new_id("study")?,
         };
         let result = inner.threads.install(|| stages::run(inner, request, &study_id, control))?;
         if inner.config.flag("auto_cleanup")? {
@@ -289,11 +290,11 @@ fn project_key(config: &Config, keys: &KeyStore) -> Result<Secret<[u8; 32]>> {
     Ok(key)
 }
 
-/// `study-` and eight hex digits.
-fn new_study_id() -> Result<String> {
+/// `study-` or `transfer-` and eight hex digits.
+fn new_id(kind: &str) -> Result<String> {
     let mut bytes = [0_u8; 4];
     getrandom::fill(&mut bytes).map_err(|_| Error::new(Kind::Internal, "the system gives no random bytes"))?;
-    Ok(format!("study-{:08x}", u32::from_be_bytes(bytes)))
+    Ok(format!("{kind}-{:08x}", u32::from_be_bytes(bytes)))
 }
 
 /// Now, RFC 3339, UTC, to the second.

@@ -11,6 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::imaging::{Geometry, Step, Verdict, Volume};
 use crate::inference::{ModelIdentity, Prediction, Segmentation};
 use crate::package::PackageFacts;
+use crate::pipeline::download::TransferReport;
 use crate::report;
 
 /// Label that a host program gives to the probability it computed itself.
@@ -31,6 +32,7 @@ pub(super) struct Findings {
     pub(super) deid: deid::Report,
     pub(super) metadata: Option<Value>,
     pub(super) package: Option<PackageFacts>,
+    pub(super) transfer: Option<TransferReport>,
     pub(super) threshold: f64,
     pub(super) uncertain_band: f64,
     pub(super) high_risk_threshold: f64,
@@ -106,6 +108,9 @@ impl StudyResult {
                 json!({"id": package.id, "sender": package.sender, "created": package.created, "files": package.files,
                     "bytes": package.bytes, "header_sha256": package.header_sha256, "format": package.format}),
             );
+        }
+        if let Some(transfer) = &findings.transfer {
+            json.insert("transfer".into(), transfer.json());
         }
         json.insert("audit_head".into(), findings.audit_head.clone().into());
         serde_json::to_string_pretty(&Value::Object(json))

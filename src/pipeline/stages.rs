@@ -7,17 +7,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::audit::{self, AuditLog, Value};
 use crate::control::Control;
 use crate::deid::{self, ReleasedStudy};
 use crate::dicom::Loader;
-use crate::error::{Error, Kind, Result, Stage};
+use crate::error::{Error, Kind, Result};
 use crate::imaging::{self, Volume};
 use crate::inference::{Predictor, Segmenter};
-use crate::package::{self, PackageFacts};
+use crate::package::PackageFacts;
+use crate::pipeline::download::{Download, TransferReport};
 use crate::pipeline::models::Task;
 use crate::pipeline::outputs::Staging;
 use crate::pipeline::request::{DownloadMode, Operation, Request};
@@ -25,7 +25,6 @@ use crate::pipeline::result::{Findings, StudyResult, ppm, verdict_name, words};
 use crate::pipeline::settings::StudySettings;
 use crate::pipeline::workspace::SpoolLease;
 use crate::pipeline::{Inner, now, project_key};
-use crate::transfer::FetchPlan;
 
 /// Runs one study from its first audit record to its last. Whatever happens in between, the record says how it ended, and a study that
 /// failed for good leaves nothing in the workspace.
@@ -41,7 +40,7 @@ pub(super) fn run(inner: &Inner, request: &Request, study_id: &str, control: &Co
             ("download_mode", Value::Text(request.download_mode.name().to_owned())),
         ],
     )?;
-    let mut run = Run { inner, request, settings, operations, recorder, control, timings: Vec::new(), spool: None };
+    let mut run = Run { inner, request, settings, operations, recorder, control, timings: Vec::new(), spool: None, transfer: None };
     // A panic is a defect, but even then the spool is erased and the log says that the study failed.
     let outcome = catch_unwind(AssertUnwindSafe(|| run.stages(study_id, started)))
         .unwrap_or_else(|_| Err(Error::new(Kind::Internal, "a stage stopped unexpectedly")));
@@ -73,6 +72,7 @@ struct Run<'a> {
     control: &'a Control,
     timings: Vec<(&'static str, f64)>,
     spool: Option<SpoolLease>,
+    transfer: Option<TransferReport>,
 }
 
 impl Run<'_> {
@@ -143,6 +143,7 @@ impl Run<'_> {
             mask,
             prediction,
             package,
+            transfer: self.transfer.take(),
             threshold: self.settings.threshold,
             uncertain_band: self.settings.uncertain_band,
             high_risk_threshold: self.settings.high_risk_threshold,
@@ -186,81 +187,19 @@ impl Run<'_> {
             }
             return Ok((loader, None));
         };
+        let download = Download { inner: self.inner, settings: &self.settings, recorder: &self.recorder, control: self.control };
         let package = match self.request.download_mode {
-            DownloadMode::ZeroKnowledge => Some(self.fetch_sealed(remote_path, &mut loader)?),
+            DownloadMode::ZeroKnowledge => {
+                let (package, transfer) = download.sealed(remote_path, &mut self.spool, &mut loader)?;
+                self.transfer = Some(transfer);
+                Some(package)
+            }
             DownloadMode::Standard => {
-                self.fetch_ordinary(remote_path, &mut loader)?;
+                self.transfer = Some(download.ordinary(remote_path, &mut loader)?);
                 None
             }
         };
         Ok((loader, package))
-    }
-
-    fn fetch_sealed(&mut self, remote_path: &str, loader: &mut Loader) -> Result<PackageFacts> {
-        let client = self.inner.client()?;
-        self.spool = self.inner.workspace.lease(&client.describe(), remote_path)?;
-        let client = client.with_spool(self.spool.as_ref().map(|spool| spool.folder().to_path_buf()))?;
-        let settings = &self.settings;
-        let package =
-            package::open(&client, remote_path, &self.inner.keys, &settings.trusted_senders, &settings.package_limits, self.control)?;
-        let facts = package.facts();
-        let mut detail = vec![
-            ("package", Value::Text(facts.id.clone())),
-            ("sender", Value::Text(facts.sender.clone())),
-            ("header_sha256", Value::Text(facts.header_sha256.clone())),
-        ];
-        if package.is_counted() {
-            detail.push(("files", integer(facts.files)));
-        }
-        self.recorder.success("study.opened", detail)?;
-        let facts = package.read(self.control, &mut |file| loader.add(file.index, file.bytes, self.control))?;
-        self.recorder.success("study.fetched", vec![("bytes", integer(facts.bytes)), ("files", integer(facts.files))])?;
-        Ok(facts)
-    }
-
-    /// Ordinary objects: nothing but TLS protects them, so nothing of them is spooled.
-    fn fetch_ordinary(&mut self, remote_path: &str, loader: &mut Loader) -> Result<()> {
-        let client = self.inner.client()?;
-        if !client.is_encrypted_in_transit() {
-            return Err(Error::new(Kind::TlsFailed, "download_mode standard needs an https endpoint"));
-        }
-        let objects = client.list(remote_path, self.control)?;
-        if objects.is_empty() {
-            return Err(Error::new(Kind::ObjectNotFound, "nothing is stored under remote_path"));
-        }
-        let (mut bytes, mut digest) = (0_u64, Sha256::new());
-        for (number, object) in objects.iter().enumerate() {
-            self.control.progress("fetch", number as f64 / objects.len() as f64);
-            if object.size > self.settings.object_bytes {
-                return Err(Error::new(Kind::LimitExceeded, "limits.object_bytes").at(Stage::Transfer));
-            }
-            bytes = bytes.saturating_add(object.size);
-            if bytes > self.settings.package_limits.study_bytes {
-                return Err(Error::new(Kind::LimitExceeded, "limits.study_bytes").at(Stage::Transfer));
-            }
-            let mut whole = Zeroizing::new(Vec::new());
-            if object.size > 0 {
-                let range = 0..object.size;
-                let plan =
-                    FetchPlan { name: &object.name, version: &object.version, ranges: std::slice::from_ref(&range), spool_key: None };
-                client.fetch(
-                    &plan,
-                    &|_, _| Ok(()),
-                    &mut |_, part| {
-                        *whole = part;
-                        Ok(())
-                    },
-                    self.control,
-                )?;
-            }
-            digest.update(Sha256::digest(whole.as_slice()));
-            loader.add(number, whole, self.control)?;
-        }
-        let sha256: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        self.recorder.success(
-            "study.fetched",
-            vec![("bytes", integer(bytes)), ("files", integer(objects.len())), ("objects_sha256", Value::Text(sha256))],
-        )
     }
 
     fn record_release(&self, released: &ReleasedStudy) -> Result<()> {
@@ -307,13 +246,13 @@ impl Run<'_> {
 }
 
 /// Writes a study's events; the study itself appears as a pseudonym only.
-struct Recorder<'a> {
+pub(super) struct Recorder<'a> {
     audit: &'a AuditLog,
     study_id: &'a str,
 }
 
 impl Recorder<'_> {
-    fn success(&self, event: &'static str, detail: Vec<(&'static str, Value)>) -> Result<()> {
+    pub(super) fn success(&self, event: &'static str, detail: Vec<(&'static str, Value)>) -> Result<()> {
         self.append(event, audit::Outcome::Success, detail)
     }
 
@@ -352,7 +291,7 @@ fn model_detail(model: &crate::inference::ModelIdentity) -> Vec<(&'static str, V
     ]
 }
 
-fn integer(value: impl TryInto<i64>) -> Value {
+pub(super) fn integer(value: impl TryInto<i64>) -> Value {
     Value::Integer(value.try_into().unwrap_or(i64::MAX))
 }
 

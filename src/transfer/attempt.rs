@@ -67,6 +67,18 @@ impl Attempt {
         self.wait(self.meter.count_received(bytes)).await;
     }
 
+    /// As [`Attempt::received`], on a thread that may block: a mounted share is a line like any other.
+    pub(super) fn received_blocking(&self, bytes: usize) {
+        self.beat();
+        let mut time = self.meter.count_received(bytes);
+        while !time.is_zero() {
+            let nap = time.min(NAP);
+            std::thread::sleep(nap);
+            self.beat();
+            time -= nap;
+        }
+    }
+
     /// Says that bytes of a body are about to be sent, and waits as long as the rate limit asks.
     pub async fn sending(&self, bytes: usize) {
         self.wait(self.meter.count_sent(bytes)).await;

@@ -85,6 +85,11 @@ impl Client {
         self.inner.store.describe()
     }
 
+    /// Name of the provider, as configurations give it.
+    pub fn provider(&self) -> &'static str {
+        self.inner.store.provider()
+    }
+
     /// What went over the line so far, through this client and its clones.
     pub fn meter(&self) -> &Meter {
         &self.inner.meter

@@ -62,6 +62,10 @@ fn blocking<'a, T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'st
 }
 
 impl ObjectStore for LocalStore {
+    fn provider(&self) -> &'static str {
+        "local"
+    }
+
     fn describe(&self) -> String {
         format!("local:{}", self.folder.root)
     }
@@ -127,7 +131,7 @@ impl Folder {
         while bytes.len() < length {
             let part = READ_BYTES.min(length - bytes.len());
             (&file).take(part as u64).read_to_end(&mut bytes).ok().filter(|got| *got == part).ok_or_else(ended)?;
-            attempt.beat();
+            attempt.received_blocking(part);
         }
         // Written to while it was read: the bytes belong to no version.
         if about(&file)?.version != object.version {

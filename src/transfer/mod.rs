@@ -85,6 +85,10 @@ pub enum Replace {
 
 /// An object store. Its futures run on the client's tokio runtime; they report progress through [`Attempt::current`] and do not retry.
 pub trait ObjectStore: Send + Sync {
+    /// Name of the provider, as configurations give it; a store that is none has its own.
+    fn provider(&self) -> &'static str {
+        "other"
+    }
     /// Kind and place, without secrets: `s3://bucket`, `local:/srv/store`.
     fn describe(&self) -> String;
     /// Whether nobody on the way can read what is transferred. Sealed packages need not care; anything else must not travel otherwise.

@@ -177,6 +177,7 @@ impl Import {
             Ok(())
         };
         self.client.fetch(&plan(&self.object, &ranges, &hex(&self.digest)), &check, &mut decrypt, control)?;
+        control.object_transferred();
         walker.finish()?;
         let (files, bytes) = unpacker.finish()?;
         Ok(PackageFacts { files, bytes, ..self.facts.clone() })
@@ -243,6 +244,8 @@ impl FirstPass<'_> {
             control.progress("fetch", 0.5 * (index + 1) as f64 / ranges.len() as f64);
             walked
         };
+        // Both passes count: what is not in the spool after the first comes over the line again.
+        control.begin_transfer(self.object.size.saturating_mul(2), 1);
         self.client.fetch(&plan(self.object, &ranges, &hex(self.digest)), &note, &mut authenticate, control)?;
         let (content, tag) = walker.finish()?;
         let found: Hash = whole.finalize().into();

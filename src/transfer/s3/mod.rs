@@ -49,6 +49,10 @@ impl S3Store {
 }
 
 impl ObjectStore for S3Store {
+    fn provider(&self) -> &'static str {
+        "s3"
+    }
+
     fn describe(&self) -> String {
         format!("s3://{}", self.bucket.name)
     }
