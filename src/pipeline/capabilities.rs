@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::secret::{self, Secret};
-use crate::{dicom, inference};
+use crate::{dicom, inference, transfer};
 
 /// JSON: version, features, store providers, pixel decoders, devices, what the system grants to the
 /// memory of secrets, and ONNX Runtime's version and place or why it is absent.
@@ -22,7 +22,7 @@ pub fn capabilities() -> String {
         "schema": "smp-capabilities/1",
         "version": env!("CARGO_PKG_VERSION"),
         "features": if cfg!(feature = "pkcs11") { vec!["pkcs11"] } else { Vec::new() },
-        "providers": ["local", "s3"],
+        "providers": transfer::PROVIDERS,
         "download_modes": ["zero_knowledge", "standard"],
         "operations": ["load", "anonymize", "preprocess", "segment", "predict"],
         "preprocessing": {"normalize": ["none", "zscore"], "denoise": ["none"], "bias_correction": ["none"]},

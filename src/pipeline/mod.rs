@@ -43,7 +43,7 @@ use crate::control::Control;
 use crate::error::{Error, Kind, Result};
 use crate::keys::KeyStore;
 use crate::secret::Secret;
-use crate::transfer::Client;
+use crate::transfer::{self, Checkup, Client};
 
 pub use capabilities::capabilities;
 pub use key_changes::RecordedKeyStore;
@@ -270,6 +270,13 @@ impl Drop for RunningGuard<'_> {
         lock(&self.inner.running).controls.retain(|(number, _)| *number != self.number);
         self.inner.idle.notify_all();
     }
+}
+
+/// Examines the configured store, step by step. `remote_path` is where it is listed and read, empty for all of it; with `may_write` a small
+/// object is written there, read back and deleted.
+pub fn examine_store(config: &Config, remote_path: &str, may_write: bool, control: &Control) -> Result<Checkup> {
+    config.check()?;
+    Ok(transfer::examine(&settings::store(config)?, &settings::client(config)?, remote_path, may_write, control))
 }
 
 /// The key of pseudonyms, shifts and UIDs: configured, or this installation's own, kept in the key store.

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use super::attempt::{Attempt, Patience};
 use super::meter::Meter;
 use super::runtime::Runtime;
-use super::{ClientSettings, FetchPlan, LISTED_OBJECTS, ObjectInfo, ObjectStore, Replace, StoreSettings, Upload, fetch, open_store, spool};
+use super::{
+    Address, ClientSettings, FetchPlan, LISTED_OBJECTS, ObjectInfo, ObjectStore, Replace, StoreSettings, Upload, fetch, open_store, spool,
+};
 use crate::control::Control;
 use crate::error::{Error, Kind, Result, Stage};
 
@@ -98,6 +100,16 @@ impl Client {
     /// See [`ObjectStore::is_encrypted_in_transit`].
     pub fn is_encrypted_in_transit(&self) -> bool {
         self.inner.store.is_encrypted_in_transit()
+    }
+
+    /// See [`ObjectStore::address`].
+    pub fn address(&self) -> Option<Address> {
+        self.inner.store.address()
+    }
+
+    /// See [`ObjectStore::credentials`].
+    pub fn credentials(&self, control: &Control) -> Result<String> {
+        self.call(control, |store| async move { store.credentials().await })
     }
 
     /// All objects of a folder (with or without trailing slash), sorted by name; twins such as `a/bc` for `a/b` are not in it. The

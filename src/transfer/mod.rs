@@ -25,6 +25,7 @@
 
 mod attempt;
 mod client;
+mod doctor;
 mod fetch;
 mod http;
 mod local;
@@ -44,6 +45,7 @@ use std::time::Duration;
 
 pub use attempt::Attempt;
 pub use client::{BlockingUpload, Client};
+pub use doctor::{Address, Check, Checkup, Outcome, examine};
 pub use meter::Meter;
 
 use crate::error::{Error, Kind, Result};
@@ -94,6 +96,14 @@ pub trait ObjectStore: Send + Sync {
     /// Whether nobody on the way can read what is transferred. Sealed packages need not care; anything else must not travel otherwise.
     fn is_encrypted_in_transit(&self) -> bool {
         true
+    }
+    /// Where the store is on the network; `None` for one that is not.
+    fn address(&self) -> Option<Address> {
+        None
+    }
+    /// Looks for credentials and says where they were found, never what they are.
+    fn credentials(&self) -> BoxFuture<'_, String> {
+        Box::pin(async { Ok("none are needed".to_owned()) })
     }
     /// Objects whose name starts with `prefix`, all pages, sorted by name.
     fn list<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Vec<ObjectInfo>>;

@@ -60,6 +60,18 @@ pub enum Command {
     },
     /// Process one study.
     Process(Process),
+    /// Examine the configured store step by step: name, connection, TLS, credentials, list, read, write.
+    Doctor {
+        /// Where the store is listed and read; all of it when left out.
+        #[arg(default_value = "")]
+        remote_path: String,
+        /// Also write a small object there, read it back and delete it.
+        #[arg(long)]
+        write: bool,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// The audit log: totals, verification, export.
     #[command(subcommand)]
     Audit(Audit),

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 
 use smp::audit::AuditReader;
 use smp::config::{self, Config, schema};
+use smp::control::Control;
 use smp::pipeline::{self, Pipeline, RecordedKeyStore, Request};
 use smp::secret::Secret;
+use smp::transfer::Outcome;
 use smp::{Error, Kind, Result};
 use zeroize::Zeroize;
 
@@ -40,6 +42,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             pipeline::unseal_study(&config, &keys, remote_path, folder)
         }
         Command::Process(command) => process(&config, command),
+        Command::Doctor { remote_path, write, json } => doctor(&config, remote_path, *write, *json),
         Command::Audit(command) => audit(&config, command),
         Command::Cleanup => {
             let pipeline = Pipeline::new(&config)?;
@@ -137,6 +140,29 @@ fn process(config: &Config, command: &Process) -> Result<()> {
     }
     outln!("{}", pipeline.process_study(&request)?.json()?)?;
     Ok(())
+}
+
+fn doctor(config: &Config, remote_path: &str, may_write: bool, as_json: bool) -> Result<()> {
+    let checkup = pipeline::examine_store(config, remote_path, may_write, &Control::new())?;
+    if as_json {
+        outln!("{}", checkup.json())?;
+    } else {
+        for check in &checkup.steps {
+            let mark = match check.outcome {
+                Outcome::Passed => "ok",
+                Outcome::Failed => "FAILED",
+                Outcome::Skipped => "-",
+            };
+            outln!("{mark:<7} {:<12} {}", check.step, check.detail)?;
+            if let Some(hint) = &check.hint {
+                outln!("{:20} {hint}", "")?;
+            }
+        }
+    }
+    match checkup.steps.iter().find_map(|check| check.kind.map(|kind| (kind, check.step))) {
+        Some((kind, step)) => Err(Error::new(kind, format!("step {step}"))),
+        None => Ok(()),
+    }
 }
 
 fn audit(config: &Config, command: &Audit) -> Result<()> {

@@ -1,5 +1,6 @@
 //! Where requests go, for messages: never more of a URL than scheme, host and port, since paths name objects and queries hold signatures.
 
+use super::super::Address;
 use crate::error::{Error, Kind, Result};
 
 /// Where requests go.
@@ -32,6 +33,11 @@ impl Place {
     /// Whether requests are encrypted on the way.
     pub fn is_tls(&self) -> bool {
         self.origin.starts_with("https://")
+    }
+
+    /// For whoever examines the way there.
+    pub fn address(&self) -> Address {
+        Address { origin: self.origin.clone(), proxy: self.proxy.clone() }
     }
 
     /// Host, port and proxy in words.

@@ -11,6 +11,9 @@ use aws_config::meta::region::RegionProviderChain;
 use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
 use aws_config::provider_config::ProviderConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_credential_types::credential_feature::AwsCredentialFeature;
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
@@ -24,7 +27,7 @@ use super::super::runtime::Runtime;
 use crate::error::{Error, Kind, Result};
 
 /// Makes the client, and says where it goes.
-pub(super) fn connect(store: &StoreSettings, timeout: Duration) -> Result<(Client, Place)> {
+pub(super) fn connect(store: &StoreSettings, timeout: Duration) -> Result<(Client, Place, Option<SharedCredentialsProvider>)> {
     if store.bucket.is_empty() {
         return Err(Error::new(Kind::ConfigInvalidValue, "provider s3 needs cloud.bucket"));
     }
@@ -54,7 +57,30 @@ pub(super) fn connect(store: &StoreSettings, timeout: Duration) -> Result<(Clien
         // The signature covers the SHA-256 of every body; servers other than Amazon's often refuse the extra checksum headers.
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .build();
-    Ok((Client::from_conf(config), place))
+    Ok((Client::from_conf(config), place, sdk.credentials_provider()))
+}
+
+/// Where the chain found credentials, in words.
+pub(super) fn origin(credentials: &Credentials) -> &'static str {
+    let features = credentials.get_property::<Vec<AwsCredentialFeature>>().map(Vec::as_slice).unwrap_or_default();
+    // A role that was assumed names its source too; the last step is the one that matters.
+    match features.last() {
+        Some(AwsCredentialFeature::CredentialsEnvVars) => "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        Some(
+            AwsCredentialFeature::CredentialsEnvVarsStsWebIdToken
+            | AwsCredentialFeature::CredentialsStsAssumeRoleWebId
+            | AwsCredentialFeature::CredentialsProfileStsWebIdToken,
+        ) => "a role by web identity",
+        Some(AwsCredentialFeature::CredentialsStsAssumeRole) => "a role that was assumed",
+        Some(AwsCredentialFeature::CredentialsSso | AwsCredentialFeature::CredentialsProfileSso) => "single sign-on",
+        Some(AwsCredentialFeature::CredentialsProcess | AwsCredentialFeature::CredentialsProfileProcess) => {
+            "the profile's credential process"
+        }
+        Some(AwsCredentialFeature::CredentialsHttp) => "the container's metadata",
+        Some(AwsCredentialFeature::CredentialsImds) => "the instance's metadata",
+        Some(AwsCredentialFeature::CredentialsProfile) => "the profile in ~/.aws",
+        _ => "the chain of the AWS tools",
+    }
 }
 
 fn load(store: &StoreSettings, http: SharedHttpClient, timeout: Duration) -> Result<SdkConfig> {

@@ -14,8 +14,11 @@ use super::super::http::{Doing, Place, causes, retry_after};
 use crate::error::{Error, Kind, Stage};
 
 /// Where the SDK looked for credentials when no file was named.
-const SOURCES: &str = "looked in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, the profile in ~/.aws/config and ~/.aws/credentials, \
+pub(super) const SOURCES: &str = "looked in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, the profile in ~/.aws/config and ~/.aws/credentials, \
                        web identity, container and instance metadata";
+
+/// What is said of a credentials file without credentials.
+pub(super) const NOT_IN_FILE: &str = "cloud.credentials_path holds none for this profile";
 
 /// The code of a service's error (`NoSuchKey`).
 pub(super) fn code<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Option<&str> {
@@ -76,7 +79,7 @@ fn answered(doing: Doing, code: Option<&str>, status: u16) -> Error {
 /// Requests that never reached the server, or whose answer never came.
 fn unsent(place: &Place, error: &(dyn StdError + 'static)) -> Error {
     if causes(error).iter().any(|cause| cause.is::<CredentialsError>()) {
-        let detail = if place.has_credentials_file { "cloud.credentials_path holds none for this profile" } else { SOURCES };
+        let detail = if place.has_credentials_file { NOT_IN_FILE } else { SOURCES };
         return Error::new(Kind::CredentialsMissing, detail);
     }
     super::super::http::unsent(place, error)

@@ -10,6 +10,7 @@ mod upload;
 use std::ops::Range;
 use std::sync::Arc;
 
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::RequestPayer;
@@ -17,7 +18,7 @@ use aws_sdk_s3::types::RequestPayer;
 use self::errors::translate;
 use super::attempt::Patience;
 use super::http::{Doing, Place, range_header, read_body, total_of};
-use super::{Attempt, BoxFuture, ClientSettings, LISTED_OBJECTS, ObjectInfo, ObjectStore, Replace, StoreSettings, Upload};
+use super::{Address, Attempt, BoxFuture, ClientSettings, LISTED_OBJECTS, ObjectInfo, ObjectStore, Replace, StoreSettings, Upload};
 use crate::error::{Error, Kind, Result, Stage};
 
 /// Pages without an object after which a listing is given up: a server may send some, but not for ever.
@@ -34,6 +35,8 @@ struct Bucket {
     name: String,
     place: Place,
     patience: Patience,
+    /// The chain, for whoever asks where credentials come from.
+    credentials: Option<SharedCredentialsProvider>,
     /// Said with every request where whoever reads pays.
     payer: Option<RequestPayer>,
 }
@@ -41,10 +44,10 @@ struct Bucket {
 impl S3Store {
     /// Reads the credential chain's configuration. Nothing is sent to the bucket yet.
     pub fn open(store: &StoreSettings, client: &ClientSettings) -> Result<S3Store> {
-        let (sdk, place) = connect::connect(store, client.timeout)?;
+        let (sdk, place, credentials) = connect::connect(store, client.timeout)?;
         let patience = Patience::new(client.retries, client.timeout);
         let payer = store.is_requester_pays.then_some(RequestPayer::Requester);
-        Ok(S3Store { bucket: Arc::new(Bucket { client: sdk, name: store.bucket.clone(), place, patience, payer }) })
+        Ok(S3Store { bucket: Arc::new(Bucket { client: sdk, name: store.bucket.clone(), place, patience, credentials, payer }) })
     }
 }
 
@@ -59,6 +62,14 @@ impl ObjectStore for S3Store {
 
     fn is_encrypted_in_transit(&self) -> bool {
         self.bucket.place.is_tls()
+    }
+
+    fn address(&self) -> Option<Address> {
+        Some(self.bucket.place.address())
+    }
+
+    fn credentials(&self) -> BoxFuture<'_, String> {
+        Box::pin(self.bucket.credentials())
     }
 
     fn list<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Vec<ObjectInfo>> {
@@ -83,6 +94,17 @@ impl ObjectStore for S3Store {
 }
 
 impl Bucket {
+    /// Asks the chain as the first request would.
+    async fn credentials(&self) -> Result<String> {
+        let Some(provider) = &self.credentials else { return Err(Error::new(Kind::CredentialsMissing, errors::SOURCES)) };
+        match provider.provide_credentials().await {
+            Ok(_) if self.place.has_credentials_file => Ok("cloud.credentials_path".to_owned()),
+            Ok(found) => Ok(connect::origin(&found).to_owned()),
+            Err(_) if self.place.has_credentials_file => Err(Error::new(Kind::CredentialsMissing, errors::NOT_IN_FILE)),
+            Err(_) => Err(Error::new(Kind::CredentialsMissing, errors::SOURCES)),
+        }
+    }
+
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>> {
         let attempt = Attempt::current();
         let prefix = (!prefix.is_empty()).then(|| prefix.to_owned());
