@@ -55,7 +55,7 @@ use crate::secret::Secret;
 pub const PROVIDERS: &[&str] = &["local", "s3"];
 
 /// Providers that configurations may name but that this build leaves out.
-const PROVIDERS_ELSEWHERE: &[&str] = &["google_drive", "dropbox", "gcs", "azure", "onedrive"];
+const PROVIDERS_ELSEWHERE: &[&str] = &["google_drive", "dropbox", "gcs", "azure", "onedrive", "https"];
 
 /// Objects in one listing. A study has thousands at most; a listing past this is a mistaken path or a hostile server.
 const LISTED_OBJECTS: usize = 1_000_000;
