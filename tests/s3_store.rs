@@ -210,6 +210,30 @@ fn a_server_that_never_answers_is_given_up_and_can_be_cancelled() {
 }
 
 #[test]
+fn an_upload_to_a_server_that_never_answers_can_be_cancelled() {
+    use std::io::{Read, Write};
+    let bench = Bench::new();
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let store = StoreSettings { endpoint: Some(format!("http://{}", listener.local_addr().unwrap())), ..bench.store() };
+    let patient = Client::open(&store, ClientSettings { timeout: Duration::from_secs(3_600), ..settings() }).unwrap();
+    let control = Control::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // The name is free, so the upload begins; then silence.
+            let (mut socket, _) = listener.accept().unwrap();
+            socket.read(&mut [0; 4096]).unwrap();
+            socket.write_all(b"HTTP/1.1 404 Not Found\r\nConnection: close\r\n\r\n").unwrap();
+            drop(socket);
+            let _connection = listener.accept().unwrap();
+            control.cancel();
+        });
+        let mut upload = patient.upload("x", Replace::Never).unwrap().watched_by(&control);
+        upload.write(b"abc".to_vec()).unwrap();
+        assert_eq!(upload.finish().unwrap_err().kind(), Kind::Cancelled);
+    });
+}
+
+#[test]
 fn a_setting_that_cannot_be_used_is_refused_by_its_key() {
     let bench = Bench::new();
     let refuse = |store: StoreSettings, detail: &str| {

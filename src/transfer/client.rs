@@ -207,6 +207,7 @@ impl Client {
             upload: Some(upload),
             name: name.to_owned(),
             meter: Arc::clone(&self.inner.meter),
+            control: Control::new(),
             runtime: Arc::clone(&self.inner.runtime),
         })
     }
@@ -285,16 +286,23 @@ pub struct BlockingUpload {
     upload: Option<Box<dyn Upload>>,
     name: String,
     meter: Arc<Meter>,
+    control: Control,
     runtime: Arc<Runtime>,
 }
 
 impl BlockingUpload {
+    /// The same upload, which a cancel ends at once.
+    pub fn watched_by(mut self, control: &Control) -> BlockingUpload {
+        self.control = control.clone();
+        self
+    }
+
     /// Appends bytes.
     pub fn write(&mut self, bytes: Vec<u8>) -> Result<()> {
         let mut upload = self.upload.take().ok_or_else(lost)?;
         let meter = Arc::clone(&self.meter);
         // The upload travels to the network's threads and back, together with how it fared.
-        let (upload, outcome) = self.runtime.run(&|| false, async move {
+        let (upload, outcome) = self.runtime.run(&|| self.control.is_cancelled(), async move {
             let outcome = Attempt::metered(&meter, upload.write(bytes)).await;
             Ok((upload, outcome))
         })?;
@@ -306,7 +314,7 @@ impl BlockingUpload {
     pub fn finish(mut self) -> Result<ObjectInfo> {
         let upload = self.upload.take().ok_or_else(lost)?;
         let meter = Arc::clone(&self.meter);
-        let object = self.runtime.run(&|| false, async move { Attempt::metered(&meter, upload.finish()).await })?;
+        let object = self.runtime.run(&|| self.control.is_cancelled(), async move { Attempt::metered(&meter, upload.finish()).await })?;
         Ok(ObjectInfo { name: std::mem::take(&mut self.name), ..object })
     }
 }
