@@ -201,11 +201,13 @@ fn a_server_that_never_answers_is_given_up_and_can_be_cancelled() {
     let control = Control::new();
     let patient = Client::open(&store, ClientSettings { timeout: Duration::from_secs(3_600), ..settings() }).unwrap();
     std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let _connection = silent.accept().unwrap();
+        let server = scope.spawn(|| {
+            let connection = silent.accept().unwrap();
             control.cancel();
+            connection
         });
         assert_eq!(patient.head("x", &control).unwrap_err().kind(), Kind::Cancelled);
+        drop(server.join());
     });
 }
 
@@ -218,18 +220,21 @@ fn an_upload_to_a_server_that_never_answers_can_be_cancelled() {
     let patient = Client::open(&store, ClientSettings { timeout: Duration::from_secs(3_600), ..settings() }).unwrap();
     let control = Control::new();
     std::thread::scope(|scope| {
-        scope.spawn(|| {
+        let server = scope.spawn(|| {
             // The name is free, so the upload begins; then silence.
             let (mut socket, _) = listener.accept().unwrap();
             socket.read(&mut [0; 4096]).unwrap();
             socket.write_all(b"HTTP/1.1 404 Not Found\r\nConnection: close\r\n\r\n").unwrap();
             drop(socket);
-            let _connection = listener.accept().unwrap();
+            let silent = listener.accept().unwrap();
             control.cancel();
+            silent
         });
         let mut upload = patient.upload("x", Replace::Never).unwrap().watched_by(&control);
         upload.write(b"abc".to_vec()).unwrap();
         assert_eq!(upload.finish().unwrap_err().kind(), Kind::Cancelled);
+        // Held until here: a closed connection would be another error.
+        drop(server.join());
     });
 }
 
