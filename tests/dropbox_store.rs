@@ -213,13 +213,15 @@ fn an_upload_goes_on_where_the_store_stopped() {
     let client = patient(&server);
     let bytes = pattern((20 << 20) + 5);
     fail(&server, "upload_session/start", Fault::Answer(empty(500)));
-    // Arrived, and the answer did not; refused; changed on the way; arrived with the end and was not published.
+    // Arrived, and the answer did not; refused; changed on the way; refused at the end; arrived with the end and was not published.
     fail(&server, "append_v2", Fault::Lost);
     fail(&server, "append_v2", Fault::Answer(error(409, "too_many_write_operations")));
     fail(&server, "append_v2", Fault::Bent);
     fail(&server, "finish", Fault::Answer(error(409, "too_many_write_operations")));
+    server.state().busy = 1;
     upload(&client, "large", &bytes, Replace::Never).unwrap();
     assert!(read(&client, "large") == bytes);
+    assert!(server.state().faults.is_empty() && server.state().busy == 0, "all that was to go wrong did");
 }
 
 #[test]

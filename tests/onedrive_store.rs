@@ -360,7 +360,7 @@ fn the_token_goes_to_no_other_host_and_addresses_with_permission_are_not_told() 
         assert_eq!(error.kind(), kind, "{url}");
         assert!(!error.to_string().contains("canary"));
     }
-    fail(&server, "GET", "download", Fault::Answer(error(403, "canary")));
+    fail(&server, "GET", "download", Fault::Answer(onedrive_server::error(403, "canary")));
     let seen = version(&client, "study/x");
     let error = fetch_one(&client, "study/x", &seen, 0..1).unwrap_err();
     assert!(!format!("{error} {error:?}").contains("permission"), "{error:?}");

@@ -38,6 +38,8 @@ pub struct State {
     pub grants: Vec<String>,
     /// Namespace that a `Dropbox-API-Path-Root` may name, and the path where it lies.
     pub namespace: Option<(String, String)>,
+    /// Files that are not published although all their bytes are there, because there are too many writes.
+    pub busy: usize,
     /// Entries of a page.
     pub page: usize,
     /// Answers list folders' paths in the wrong case but for their last part, as Dropbox sometimes does.
@@ -327,6 +329,10 @@ impl State {
 
     fn commit(&mut self, commit: &Value, root: &str, bytes: Vec<u8>) -> Outcome {
         let (lower, written) = self.path(commit, root)?;
+        if self.busy > 0 {
+            self.busy -= 1;
+            return Err(error(409, "too_many_write_operations"));
+        }
         let there = self.files.get(&lower).map(|file| file.rev.clone());
         let mode = &commit["mode"];
         let is_free = match (mode.as_str().or(mode[".tag"].as_str()), &there) {
