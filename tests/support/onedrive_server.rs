@@ -1,6 +1,6 @@
 //! A drive of Microsoft Graph in memory, after Microsoft's public API description: strict where the real one is, and failing where a test
 //! asks for it. As there, contents and upload sessions live on another host, whose addresses need no token and get none.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::result_large_err)]
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -359,7 +359,7 @@ impl State {
         let number = |text: &str| text.parse::<u64>().map_err(|_| error(400, "invalidRange"));
         let (first, last, total) = (number(first)?, number(last)?, number(total)?);
         let body = request.body();
-        let is_whole = body.len() as u64 == last + 1 - first && (body.len() % (320 << 10) == 0 || last + 1 == total);
+        let is_whole = body.len() as u64 == last + 1 - first && (body.len().is_multiple_of(320 << 10) || last + 1 == total);
         if !is_whole || body.len() >= 60 << 20 || *session.total.get_or_insert(total) != total {
             return Err(error(400, "invalidRange"));
         }
