@@ -26,10 +26,13 @@
 mod attempt;
 mod client;
 mod doctor;
+mod drive;
+mod dropbox;
 mod fetch;
 mod http;
 mod local;
 mod meter;
+mod onedrive;
 mod runtime;
 mod s3;
 mod session;
@@ -52,10 +55,10 @@ use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
 
 /// Providers that this build can talk to.
-pub const PROVIDERS: &[&str] = &["local", "s3"];
+pub const PROVIDERS: &[&str] = &["local", "s3", "dropbox", "onedrive"];
 
 /// Providers that configurations may name but that this build leaves out.
-const PROVIDERS_ELSEWHERE: &[&str] = &["google_drive", "dropbox", "gcs", "azure", "onedrive", "https"];
+const PROVIDERS_ELSEWHERE: &[&str] = &["google_drive", "gcs", "azure", "https"];
 
 /// Objects in one listing. A study has thousands at most; a listing past this is a mistaken path or a hostile server.
 const LISTED_OBJECTS: usize = 1_000_000;
@@ -194,10 +197,24 @@ pub struct FetchPlan<'a> {
 fn open_store(store: &StoreSettings, client: &ClientSettings) -> Result<Arc<dyn ObjectStore>> {
     match store.provider.as_str() {
         "" | "local" => {
-            refuse_unused(store, "local")?;
+            refuse_unused(store, "local", &["cloud.bucket"])?;
             Ok(Arc::new(local::LocalStore::open(&store.bucket)?))
         }
-        "s3" => Ok(Arc::new(s3::S3Store::open(store, client)?)),
+        "s3" => {
+            let used = ["cloud.bucket", "cloud.endpoint", "cloud.region", "cloud.credentials_path", "cloud.requester_pays", "cloud.proxy"];
+            refuse_unused(store, "s3", &used)?;
+            Ok(Arc::new(s3::S3Store::open(store, client)?))
+        }
+        "dropbox" => {
+            let used = ["cloud.endpoint", "cloud.folder_id", "cloud.access_token", "cloud.credentials_path", "cloud.proxy"];
+            refuse_unused(store, "dropbox", &used)?;
+            Ok(Arc::new(dropbox::DropboxStore::open(store, client)?))
+        }
+        "onedrive" => {
+            let used = ["cloud.bucket", "cloud.endpoint", "cloud.folder_id", "cloud.access_token", "cloud.credentials_path", "cloud.proxy"];
+            refuse_unused(store, "onedrive", &used)?;
+            Ok(Arc::new(onedrive::OneDriveStore::open(store, client)?))
+        }
         other if PROVIDERS_ELSEWHERE.contains(&other) => {
             Err(Error::new(Kind::Unsupported, format!("provider {other} is not in this build")).at(crate::error::Stage::Transfer))
         }
@@ -209,9 +226,18 @@ fn open_store(store: &StoreSettings, client: &ClientSettings) -> Result<Arc<dyn 
 }
 
 /// A setting that the provider has no use for is an error: its owner believes that it does something.
-fn refuse_unused(store: &StoreSettings, provider: &str) -> Result<()> {
-    let unused = [("cloud.endpoint", store.endpoint.is_some()), ("cloud.proxy", store.proxy.is_some())];
-    match unused.iter().find(|(_, present)| *present) {
+fn refuse_unused(store: &StoreSettings, provider: &str, used: &[&str]) -> Result<()> {
+    let present = [
+        ("cloud.bucket", !store.bucket.is_empty()),
+        ("cloud.region", store.region.is_some()),
+        ("cloud.endpoint", store.endpoint.is_some()),
+        ("cloud.folder_id", store.folder_id.is_some()),
+        ("cloud.access_token", store.access_token.is_some()),
+        ("cloud.credentials_path", store.credentials_path.is_some()),
+        ("cloud.requester_pays", store.is_requester_pays),
+        ("cloud.proxy", store.proxy.is_some()),
+    ];
+    match present.iter().find(|(key, is_present)| *is_present && !used.contains(key)) {
         Some((key, _)) => Err(Error::new(Kind::ConfigInvalidValue, format!("{key} means nothing to provider {provider}"))),
         None => Ok(()),
     }

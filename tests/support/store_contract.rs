@@ -15,11 +15,19 @@ pub struct Extent {
     pub large: usize,
     /// Whether `Replace::Never` is checked by the store itself at the end of an upload too (a race is lost, not won).
     pub refuses_late: bool,
+    /// A name of what people and their programs put into names; without what the store refuses by its own rules.
+    pub strange: &'static str,
+}
+
+impl Default for Extent {
+    fn default() -> Extent {
+        Extent { many: 1_234, large: 20 << 20, refuses_late: true, strange: "a/b/Schädel MRT + ä&=%20?#'(1)/脳 😀.smpp" }
+    }
 }
 
 /// Runs all checks.
 pub fn check(client: &Client, extent: &Extent) {
-    folders_and_names(client);
+    folders_and_names(client, extent.strange);
     empty_objects(client);
     large_objects(client, extent.large);
     replacing(client, extent);
@@ -75,8 +83,7 @@ pub fn fetch_one(client: &Client, name: &str, version: &str, range: Range<u64>) 
     fetch(client, name, version, std::slice::from_ref(&range))
 }
 
-fn folders_and_names(client: &Client) {
-    let strange = "a/b/Schädel MRT + ä&=%20?#'(1)/脳 😀.smpp";
+fn folders_and_names(client: &Client, strange: &str) {
     for name in ["a/b/x", "a/bc/x", "a/b.x", strange] {
         put(client, name, name.as_bytes());
     }

@@ -24,9 +24,9 @@ use url::Url;
 
 pub(super) use self::connect::{CONNECT, proxy_of, sdk_client};
 pub(super) use self::errors::{Doing, causes, clock_skew, refused, retry_after, unsent};
-pub(super) use self::place::{Place, checked_origin};
+pub(super) use self::place::{Place, checked_origin, keeps_credentials, private_origin};
 pub(super) use self::range::{range_header, total_of};
-pub(super) use self::tokens::{RefreshToken, Tokens};
+pub(super) use self::tokens::{Fetch, RefreshToken, Tokens};
 use super::{Attempt, StoreSettings};
 use crate::error::{Error, Kind, Result, Stage};
 

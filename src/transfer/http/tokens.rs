@@ -31,6 +31,8 @@ enum Source {
 pub(in crate::transfer) trait Fetch: Send + Sync {
     /// The request that a token answers, made anew for each (an assertion carries the time).
     fn call(&self) -> Result<Call>;
+    /// Takes a refresh token that came with the answer, where the server replaces them (RFC 6749, 6).
+    fn replaced(&self, _refresh_token: Secret<String>) {}
 }
 
 /// An answer of a token endpoint (RFC 6749, 5.1).
@@ -38,6 +40,7 @@ pub(in crate::transfer) trait Fetch: Send + Sync {
 struct Granted {
     access_token: String,
     expires_in: Option<serde_json::Value>,
+    refresh_token: Option<String>,
 }
 
 impl Tokens {
@@ -66,7 +69,11 @@ impl Tokens {
     pub async fn renew(&self) -> bool {
         match self.source {
             Source::Given(_) => false,
-            Source::Fetched(_) => self.current.lock().await.take().is_some(),
+            Source::Fetched(_) => {
+                // Another range may have been refused at the same moment and have forgotten it already.
+                self.current.lock().await.take();
+                true
+            }
         }
     }
 
@@ -99,6 +106,9 @@ impl Tokens {
         let granted: Granted = answer.json().await?;
         let life = granted.expires_in.as_ref().and_then(seconds).unwrap_or(UNSAID);
         let token = Arc::new(Secret::new(granted.access_token));
+        if let Some(refresh_token) = granted.refresh_token {
+            fetch.replaced(Secret::new(refresh_token));
+        }
         *current = Some((Arc::clone(&token), Instant::now() + life.saturating_sub(MARGIN)));
         Ok(token)
     }
