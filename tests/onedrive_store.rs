@@ -265,6 +265,25 @@ fn an_upload_goes_on_where_the_store_stopped() {
 }
 
 #[test]
+fn an_object_of_known_size_goes_as_it_comes_and_must_be_of_that_size() {
+    let server = OneDriveServer::start();
+    let client = client(&server);
+    let bytes = pattern(25 << 20);
+    let mut upload = client.upload("study/pack", Replace::Never).unwrap().of_size(bytes.len() as u64);
+    upload.write(bytes[..12 << 20].to_vec()).unwrap();
+    assert_eq!(server.sessions(), 1, "the first piece is on its way before the last is known");
+    upload.write(bytes[12 << 20..].to_vec()).unwrap();
+    upload.finish().unwrap();
+    assert!(read(&client, "study/pack") == bytes);
+    for (said, written) in [(20 << 20, 12 << 20), (11 << 20, 12 << 20), (5, 4), (0, 1)] {
+        let mut upload = client.upload("study/other", Replace::Never).unwrap().of_size(said);
+        let outcome = upload.write(pattern(written)).and_then(|()| upload.finish());
+        assert_eq!(outcome.unwrap_err().kind(), Kind::Internal, "{said} said, {written} written");
+        assert_eq!((names(&client, "study").len(), server.sessions()), (1, 0));
+    }
+}
+
+#[test]
 fn an_answer_that_was_lost_does_not_turn_an_object_into_somebody_elses() {
     let server = OneDriveServer::start();
     let client = patient(&server);

@@ -43,8 +43,9 @@ use crate::control::Control;
 use crate::error::{Error, Kind, Result};
 use crate::keys::KeyStore;
 use crate::secret::Secret;
-use crate::transfer::{self, Checkup, Client};
+use crate::transfer::{self, Client};
 
+pub use crate::transfer::{Check, Checkup, Outcome as CheckOutcome};
 pub use capabilities::capabilities;
 pub use key_changes::RecordedKeyStore;
 pub use request::{DownloadMode, Operation, Request};

@@ -297,6 +297,14 @@ impl BlockingUpload {
         self
     }
 
+    /// The same upload, of exactly so many bytes; said before the first write, so that no store must hold the object in memory.
+    pub fn of_size(mut self, size: u64) -> BlockingUpload {
+        if let Some(upload) = &mut self.upload {
+            upload.expect(size);
+        }
+        self
+    }
+
     /// Appends bytes.
     pub fn write(&mut self, bytes: Vec<u8>) -> Result<()> {
         let mut upload = self.upload.take().ok_or_else(lost)?;

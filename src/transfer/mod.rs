@@ -122,6 +122,8 @@ pub trait ObjectStore: Send + Sync {
 
 /// An upload in progress.
 pub trait Upload: Send {
+    /// Told before the first write how many bytes there will be, where that is known: some stores must hear it first.
+    fn expect(&mut self, _size: u64) {}
     /// Appends bytes (any size; the store cuts its own parts).
     fn write(&mut self, bytes: Vec<u8>) -> BoxFuture<'_, ()>;
     /// Publishes the object.

@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use smp::audit::AuditReader;
 use smp::config::{self, Config, schema};
 use smp::control::Control;
-use smp::pipeline::{self, Pipeline, RecordedKeyStore, Request};
+use smp::pipeline::{self, CheckOutcome, Pipeline, RecordedKeyStore, Request};
 use smp::secret::Secret;
-use smp::transfer::Outcome;
 use smp::{Error, Kind, Result};
 use zeroize::Zeroize;
 
@@ -149,9 +148,9 @@ fn doctor(config: &Config, remote_path: &str, may_write: bool, as_json: bool) ->
     } else {
         for check in &checkup.steps {
             let mark = match check.outcome {
-                Outcome::Passed => "ok",
-                Outcome::Failed => "FAILED",
-                Outcome::Skipped => "-",
+                CheckOutcome::Passed => "ok",
+                CheckOutcome::Failed => "FAILED",
+                CheckOutcome::Skipped => "-",
             };
             outln!("{mark:<7} {:<12} {}", check.step, check.detail)?;
             if let Some(hint) = &check.hint {

@@ -407,7 +407,7 @@ impl<'a> Sealing<'a> {
         let (chunks, prefix) = Chunks::begin(key.expose(), &derive::context(role, package, &name))?;
         let mut object = ObjectRef { root: Hash::default(), name, size: chunked::sealed_len(length) };
         let remote = self.job.remote.object(&object.file_name(role));
-        let mut upload = self.job.client.upload(&remote, Replace::Never)?.watched_by(self.job.control);
+        let mut upload = self.job.client.upload(&remote, Replace::Never)?.watched_by(self.job.control).of_size(object.size);
         // Entered before it is finished: the answer to `finish` may get lost after the object was published.
         self.loose.push(remote);
         let control = self.job.control;

@@ -1,12 +1,12 @@
 //! Uploads to a drive: one request for a small file, a session for a large one.
 //!
-//! Graph must be told how long a file is with its first piece. So an upload holds its object, encrypted as it comes, in memory until all of
-//! it is there; packages are made of packs of 256 MiB for the sake of such stores.
+//! Graph must be told how long a file is with its first piece. Sealing says it beforehand, so its objects go as they come; an object of
+//! unknown size is held in memory until all of it is there.
 //!
 //! Whether an answer was lost on its way is told by content: under the name lies either what we sent or something else.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -40,66 +40,106 @@ pub(super) async fn start(drive: &Arc<Drive>, name: &str, replace: Replace) -> R
         (Err(error), Replace::Version(_)) if error.kind() != Kind::ObjectNotFound => return Err(error),
         (_, Replace::Version(_)) => return Err(not_that_version()),
     }
-    Ok(Box::new(Held { drive: Arc::clone(drive), name: name.to_owned(), replace, pieces: Vec::new(), size: 0 }))
+    let file = FileUpload {
+        drive: Arc::clone(drive),
+        name: name.to_owned(),
+        replace,
+        total: 0,
+        hash: Arc::new(Mutex::new(QuickXorHash::new())),
+        was_tried: AtomicBool::new(false),
+    };
+    Ok(Box::new(DriveUpload { hash: Arc::clone(&file.hash), size: 0, way: Way::Held(file, Vec::new()) }))
 }
 
 fn not_that_version() -> Error {
     Error::new(Kind::ObjectChanged, "the object is not the one that is to be replaced")
 }
 
-/// An object that is not sent yet.
-struct Held {
-    drive: Arc<Drive>,
-    name: String,
-    replace: Replace,
-    pieces: Vec<Vec<u8>>,
+/// An upload whose bytes are hashed as they come.
+struct DriveUpload {
+    hash: Arc<Mutex<QuickXorHash>>,
+    /// Bytes written.
     size: u64,
+    way: Way,
 }
 
-impl Upload for Held {
-    fn write(&mut self, bytes: Vec<u8>) -> BoxFuture<'_, ()> {
-        Box::pin(async move {
-            self.size = self.size.saturating_add(bytes.len() as u64);
-            if self.size > OBJECT_BYTES {
-                self.pieces.clear();
-                return Err(Error::new(Kind::LimitExceeded, format!("an object of more than {OBJECT_BYTES} bytes")).at(Stage::Transfer));
+/// How an object goes.
+enum Way {
+    /// Nobody said how large it becomes, so it waits in memory.
+    Held(FileUpload, Vec<Vec<u8>>),
+    /// It goes as it comes; so many bytes were promised.
+    Sent(u64, Box<SessionUpload<FileUpload>>),
+    /// It failed.
+    Lost,
+}
+
+impl DriveUpload {
+    async fn write_now(&mut self, bytes: Vec<u8>) -> Result<()> {
+        self.size = self.size.saturating_add(bytes.len() as u64);
+        self.hash.lock().unwrap_or_else(PoisonError::into_inner).update(&bytes);
+        match &mut self.way {
+            Way::Sent(promised, _) if self.size > *promised => Err(Error::new(Kind::Internal, "an object is larger than was said")),
+            Way::Sent(_, upload) => upload.write(bytes).await,
+            Way::Held(_, pieces) if self.size <= OBJECT_BYTES => {
+                pieces.push(bytes);
+                Ok(())
             }
-            if !bytes.is_empty() {
-                self.pieces.push(bytes);
+            way => {
+                *way = Way::Lost;
+                Err(Error::new(Kind::LimitExceeded, format!("an object of more than {OBJECT_BYTES} bytes")).at(Stage::Transfer))
             }
-            Ok(())
-        })
+        }
+    }
+}
+
+impl Upload for DriveUpload {
+    fn expect(&mut self, size: u64) {
+        if let Way::Held(_, pieces) = &self.way
+            && pieces.is_empty()
+            && let Way::Held(file, _) = std::mem::replace(&mut self.way, Way::Lost)
+        {
+            let patience = file.drive.patience;
+            self.way = Way::Sent(size, Box::new(SessionUpload::new(FileUpload { total: size, ..file }, patience)));
+        }
     }
 
-    fn finish(self: Box<Self>) -> BoxFuture<'static, ObjectInfo> {
+    fn write(&mut self, bytes: Vec<u8>) -> BoxFuture<'_, ()> {
+        Box::pin(self.write_now(bytes))
+    }
+
+    fn finish(mut self: Box<Self>) -> BoxFuture<'static, ObjectInfo> {
         Box::pin(async move {
-            if self.size > OBJECT_BYTES {
-                return Err(Error::new(Kind::LimitExceeded, format!("an object of more than {OBJECT_BYTES} bytes")).at(Stage::Transfer));
-            }
-            let mut hash = QuickXorHash::new();
-            self.pieces.iter().for_each(|piece| hash.update(piece));
-            let patience = self.drive.patience;
-            let file = FileUpload {
-                drive: self.drive,
-                name: self.name,
-                replace: self.replace,
-                total: self.size,
-                hash: hash.text(),
-                was_tried: AtomicBool::new(false),
-            };
-            let mut upload = Box::new(SessionUpload::new(file, patience));
-            for piece in self.pieces {
-                if let Err(error) = upload.write(piece).await {
-                    let _ = upload.abort().await;
-                    return Err(error);
+            if let Way::Held(_, pieces) = &mut self.way {
+                let pieces = std::mem::take(pieces);
+                self.expect(self.size);
+                for piece in pieces {
+                    if let Way::Sent(_, upload) = &mut self.way
+                        && let Err(error) = upload.write(piece).await
+                    {
+                        let _ = self.abort().await;
+                        return Err(error);
+                    }
                 }
             }
-            upload.finish().await
+            match self.way {
+                Way::Sent(promised, upload) if promised == self.size => upload.finish().await,
+                way => {
+                    if let Way::Sent(_, upload) = way {
+                        let _ = upload.abort().await;
+                    }
+                    Err(Error::new(Kind::Internal, "an object is not as large as was said").at(Stage::Transfer))
+                }
+            }
         })
     }
 
     fn abort(self: Box<Self>) -> BoxFuture<'static, ()> {
-        Box::pin(async { Ok(()) })
+        Box::pin(async {
+            match self.way {
+                Way::Sent(_, upload) => upload.abort().await,
+                Way::Held(..) | Way::Lost => Ok(()),
+            }
+        })
     }
 }
 
@@ -109,8 +149,8 @@ struct FileUpload {
     replace: Replace,
     /// Bytes of the whole.
     total: u64,
-    /// QuickXorHash of the whole.
-    hash: String,
+    /// QuickXorHash of what was written so far; of the whole, once the last piece goes.
+    hash: Arc<Mutex<QuickXorHash>>,
     /// Whether a request that publishes was sent before, so that it may have done its work unheard.
     was_tried: AtomicBool,
 }
@@ -136,6 +176,10 @@ impl Missing {
 }
 
 impl FileUpload {
+    fn hash(&self) -> String {
+        self.hash.lock().unwrap_or_else(PoisonError::into_inner).text()
+    }
+
     fn behaviour(&self) -> &'static str {
         if self.replace == Replace::Never { "fail" } else { "replace" }
     }
@@ -163,7 +207,7 @@ impl FileUpload {
             item = look(&self.drive, &self.name).await?;
         }
         let object = item.object(&self.name)?;
-        if object.size == self.total && item.hash().is_none_or(|hash| hash == self.hash) {
+        if object.size == self.total && item.hash().is_none_or(|hash| hash == self.hash()) {
             return Ok(object);
         }
         // Nobody may use it, and the next attempt needs the name.
@@ -174,7 +218,7 @@ impl FileUpload {
     /// What lies under the name, if it is what we sent.
     async fn arrived(&self) -> Result<Option<ObjectInfo>> {
         match look(&self.drive, &self.name).await {
-            Ok(found) if found.hash() == Some(self.hash.as_str()) => {
+            Ok(found) if found.hash() == Some(self.hash().as_str()) => {
                 found.object(&self.name).map(|object| Some(object).filter(|object| object.size == self.total))
             }
             Err(error) if error.kind() != Kind::ObjectNotFound => Err(error),
