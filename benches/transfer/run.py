@@ -24,7 +24,13 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 PROGRAM = HERE / "../../target/release/transfer-bench"
 FILE = 512 * 512 * 2
-ENVIRONMENT = {**os.environ, "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "us-east-1", "NO_PROXY": "127.0.0.1"}
+# Nothing of the machine's own cloud settings.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")} | {
+    "AWS_ACCESS_KEY_ID": "x",
+    "AWS_SECRET_ACCESS_KEY": "x",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "NO_PROXY": "127.0.0.1",
+}
 
 
 def measure(command):

@@ -49,9 +49,12 @@ fn open(port: &str, keys: &Path) {
         endpoint: Some(format!("http://127.0.0.1:{port}")),
         ..StoreSettings::default()
     };
+    let began = std::time::Instant::now();
     let client = Client::open(&store, ClientSettings::default()).unwrap();
+    let connected = began.elapsed();
     let control = Control::new();
     let package = package::open(&client, "sealed", &key_store(keys), &[], &Limits::default(), &control).unwrap();
+    let opened = began.elapsed();
     let (mut files, mut bytes) = (0, 0);
     package
         .read(&control, &mut |file| {
@@ -60,5 +63,5 @@ fn open(port: &str, keys: &Path) {
             Ok(())
         })
         .unwrap();
-    println!("{files} files, {bytes} bytes");
+    println!("{files} files, {bytes} bytes; settings {connected:.3?}, header and manifest {opened:.3?}, all {:.3?}", began.elapsed());
 }
