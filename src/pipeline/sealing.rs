@@ -5,11 +5,11 @@ use std::path::Path;
 use crate::audit::{AuditLog, Event, Outcome, Value};
 use crate::config::Config;
 use crate::control::Control;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::keys::KeyStore;
 use crate::package::{self, Contents, Instance, PackageFacts, Parties, SealOptions};
 use crate::pipeline::request::Request;
-use crate::pipeline::workspace::JOURNALS;
+use crate::pipeline::workspace::{JOURNALS, SpoolLease, Workspace};
 use crate::pipeline::{settings, shared};
 use crate::transfer::Client;
 
@@ -86,11 +86,21 @@ pub fn verify_package(config: &Config, keys: &KeyStore, remote_path: &str) -> Re
     outcome
 }
 
-/// Writes a package's plaintext files to a folder. The one explicit way to plaintext on a disk; it is recorded as such.
+/// Writes a package's plaintext files to a folder. The one explicit way to plaintext on a disk; it is recorded as such. Interrupted, it is
+/// resumed by the same call, from the ciphertext in the `workspace`.
 pub fn unseal_study(config: &Config, keys: &KeyStore, remote_path: &str, folder: &Path) -> Result<()> {
     let trusted = config.list("trusted_senders")?;
+    let workspace = Workspace::open(&shared::required(config, "workspace")?)?;
     recorded(config, keys, "study.unsealed", remote_path, 0, |client, limits, control| {
-        package::unseal_to(client, remote_path, folder, keys, &trusted, limits, control)
+        let lease = workspace.lease(&client.describe(), remote_path)?;
+        let client = client.with_spool(lease.as_ref().map(|spool| spool.folder().to_path_buf()))?;
+        let outcome = package::unseal_to(&client, remote_path, folder, keys, &trusted, limits, control);
+        let resumable = outcome.as_ref().err().is_some_and(|error| error.is_retryable() || error.kind() == Kind::Cancelled);
+        // With the files there, or without hope for them, the ciphertext has nothing left to do.
+        match lease.filter(|_| !resumable).map(SpoolLease::erase) {
+            Some(Err(error)) => outcome.and(Err(error)),
+            _ => outcome,
+        }
     })
     .map(|_| ())
 }
