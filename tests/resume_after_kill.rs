@@ -8,11 +8,12 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 
-use http_server::{HttpServer, empty, ranged, ranged_body};
+use http_server::{HttpServer, empty};
 use hyper::body::Bytes;
 use hyper::{Request, Response};
 use sha2::{Digest, Sha256};
@@ -42,19 +43,22 @@ fn serve(folder: PathBuf, traffic: Arc<Traffic>) -> HttpServer {
         if name.is_empty() {
             return list(&folder, request.uri().query().unwrap_or_default());
         }
-        let Ok(object) = fs::read(folder.join(&name)) else { return empty(404) };
-        let e_tag = format!("\"{}\"", object.len());
+        let Ok(object) = fs::File::open(folder.join(&name)) else { return empty(404) };
+        let size = object.metadata().unwrap().len();
+        let answer = Response::builder().header("etag", format!("\"{size}\""));
         if request.method() == "HEAD" {
-            let answer = Response::builder().header("etag", e_tag).header("content-length", object.len());
-            return answer.body(Bytes::new()).unwrap();
+            return answer.header("content-length", size).body(Bytes::new()).unwrap();
         }
+        let range = request.headers()["range"].to_str().unwrap().strip_prefix("bytes=").unwrap().split_once('-').unwrap();
+        let range = range.0.parse().unwrap()..range.1.parse::<u64>().unwrap() + 1;
+        let text = format!("bytes {}-{}/{size}", range.start, range.end - 1);
+        let mut bytes = vec![0; usize::try_from(range.end - range.start).unwrap()];
+        object.read_exact_at(&mut bytes, range.start).unwrap();
         if name.ends_with(".smpp") {
-            let range = request.headers()["range"].to_str().unwrap().strip_prefix("bytes=").unwrap().split_once('-').unwrap();
-            let range = range.0.parse().unwrap()..range.1.parse::<u64>().unwrap() + 1;
             traffic.asked.lock().unwrap().push((name, range));
             traffic.changed.notify_all();
         }
-        ranged(&request, &object).header("etag", e_tag).body(ranged_body(&request, &object)).unwrap()
+        answer.status(206).header("content-range", text).body(bytes.into()).unwrap()
     })
 }
 

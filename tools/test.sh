@@ -30,6 +30,10 @@ cargo test --features pkcs11 --no-fail-fast -- --show-output 2>&1 | tee build/te
 echo "== a study of gibibytes made by OpenSSL, by itself, because its peak of memory is that of the process"
 cargo test --features pkcs11 --test cms_import -- --ignored --show-output 2>&1 | tee -a build/test.log
 
+echo "== a download of a gibibyte, killed twenty times"
+cargo test --features pkcs11 --test resume_after_kill -- --ignored --exact what_was_verified_of_a_gibibyte_is_not_fetched_again --show-output 2>&1 |
+  tee -a build/test.log
+
 echo "== not tested on this machine"
 grep -ahE '^SKIPPED' build/test.log | sort -u || echo "nothing was skipped"
 
