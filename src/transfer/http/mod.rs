@@ -24,9 +24,9 @@ use url::Url;
 
 pub(super) use self::connect::{CONNECT, proxy_of, sdk_client};
 pub(super) use self::errors::{Doing, causes, clock_skew, refused, retry_after, unsent};
-pub(super) use self::place::{Place, checked_origin};
+pub(super) use self::place::{Place, checked_origin, keeps_credentials, private_origin};
 pub(super) use self::range::{range_header, total_of};
-pub(super) use self::tokens::{RefreshToken, Tokens};
+pub(super) use self::tokens::{Fetch, RefreshToken, Tokens};
 use super::{Attempt, StoreSettings};
 use crate::error::{Error, Kind, Result, Stage};
 
@@ -58,6 +58,11 @@ impl Call {
     /// A request without a body; the URL is absolute and encoded.
     pub fn new(method: &'static str, url: impl Into<String>) -> Call {
         Call { method, url: url.into(), headers: Vec::new(), body: Bytes::new() }
+    }
+
+    /// Where the request goes.
+    pub fn url(&self) -> &str {
+        &self.url
     }
 
     /// Adds a header; the name is in lower case.

@@ -1,5 +1,7 @@
 //! Where requests go, for messages: never more of a URL than scheme, host and port, since paths name objects and queries hold signatures.
 
+use url::{Host, Url};
+
 use super::super::Address;
 use crate::error::{Error, Kind, Result};
 
@@ -55,6 +57,27 @@ pub(in crate::transfer) fn checked_origin(key: &str, url: &str) -> Result<String
     Place::origin_of(url).ok_or_else(|| Error::new(Kind::ConfigInvalidValue, format!("{key} must be http(s)://host[:port]")))
 }
 
+/// Whether a URL is one that tokens and keys may be sent to: encrypted on the way, or not leaving this machine.
+pub(in crate::transfer) fn keeps_credentials(url: &str) -> bool {
+    let Ok(url) = Url::parse(url) else { return false };
+    let is_loopback = match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    };
+    url.scheme() == "https" || (url.scheme() == "http" && is_loopback)
+}
+
+/// Checks the URL of a server that is sent credentials; answers its origin.
+pub(in crate::transfer) fn private_origin(key: &str, url: &str) -> Result<String> {
+    let origin = checked_origin(key, url)?;
+    if keeps_credentials(url) {
+        return Ok(origin);
+    }
+    Err(Error::new(Kind::ConfigInvalidValue, format!("{key} must be https, because credentials travel there")))
+}
+
 /// `host:port` of a proxy URL, without user and password.
 pub(super) fn proxy_place(url: &str) -> Option<String> {
     let (scheme, rest) = url.split_once("://")?;
@@ -87,6 +110,25 @@ mod tests {
             ("https://host?x", None),
         ] {
             assert_eq!(Place::origin_of(url).as_deref(), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn credentials_travel_encrypted_or_not_at_all() {
+        for url in
+            ["https://graph.example.org/v1.0", "http://127.0.0.1:9000", "http://127.8.9.1", "http://[::1]:9000/x", "http://localhost:1"]
+        {
+            assert!(keeps_credentials(url) && private_origin("cloud.endpoint", url).is_ok(), "{url}");
+        }
+        for url in [
+            "http://graph.example.org",
+            "http://localhost.example.org",
+            "http://10.0.0.1:80",
+            "http://127.0.0.1.example.org",
+            "ftp://127.0.0.1",
+            "x",
+        ] {
+            assert!(!keeps_credentials(url) && private_origin("cloud.endpoint", url).is_err(), "{url}");
         }
     }
 

@@ -66,7 +66,11 @@ impl Tokens {
     pub async fn renew(&self) -> bool {
         match self.source {
             Source::Given(_) => false,
-            Source::Fetched(_) => self.current.lock().await.take().is_some(),
+            Source::Fetched(_) => {
+                // Another range may have been refused at the same moment and have forgotten it already.
+                self.current.lock().await.take();
+                true
+            }
         }
     }
 
