@@ -88,8 +88,9 @@ fn every_provider_that_may_be_named_is_known_to_the_stores() {
     for provider in providers {
         let store =
             StoreSettings { provider: (*provider).into(), bucket: "/".into(), region: Some("r".into()), ..StoreSettings::default() };
-        let refusal = Client::open(&store, ClientSettings::default()).err().map(|error| error.kind());
-        assert!(matches!(refusal, None | Some(Kind::Unsupported)), "{provider}: {refusal:?}");
+        // Some have no such setting and some find no credentials here; what counts is that the name is known.
+        let refusal = Client::open(&store, ClientSettings::default()).err().map(|error| error.detail().to_owned()).unwrap_or_default();
+        assert!(!refusal.starts_with("cloud.provider must be one of"), "{provider}: {refusal}");
     }
     let known: Vec<&str> = providers.iter().copied().filter(|provider| smp::transfer::PROVIDERS.contains(provider)).collect();
     assert_eq!(known, smp::transfer::PROVIDERS);

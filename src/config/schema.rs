@@ -79,7 +79,7 @@ pub fn find(name: &str) -> Option<&'static Key> {
 }
 
 /// Providers that a configuration may name; which of them a build has is `smp_capabilities`' to tell.
-const PROVIDERS: &[&str] = &["local", "s3", "google_drive", "dropbox", "gcs", "azure", "onedrive"];
+const PROVIDERS: &[&str] = &["local", "s3", "google_drive", "dropbox", "gcs", "azure", "onedrive", "https"];
 
 const fn key(name: &'static str, kind: Type, default: &'static str, allowed: Allowed, help: &'static str) -> Key {
     Key { name, kind, default, help, secret: false, allowed }

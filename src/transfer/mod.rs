@@ -24,14 +24,17 @@
 //! ```
 
 mod attempt;
+mod azure;
 mod client;
 mod doctor;
 mod fetch;
 mod http;
+mod https;
 mod local;
 mod meter;
 mod runtime;
 mod s3;
+mod secret_file;
 mod session;
 mod spool;
 mod window;
@@ -52,10 +55,10 @@ use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
 
 /// Providers that this build can talk to.
-pub const PROVIDERS: &[&str] = &["local", "s3"];
+pub const PROVIDERS: &[&str] = &["local", "s3", "azure", "https"];
 
 /// Providers that configurations may name but that this build leaves out.
-const PROVIDERS_ELSEWHERE: &[&str] = &["google_drive", "dropbox", "gcs", "azure", "onedrive"];
+const PROVIDERS_ELSEWHERE: &[&str] = &["google_drive", "dropbox", "gcs", "onedrive"];
 
 /// Objects in one listing. A study has thousands at most; a listing past this is a mistaken path or a hostile server.
 const LISTED_OBJECTS: usize = 1_000_000;
@@ -130,7 +133,7 @@ pub trait Upload: Send {
 /// Which store, from the `cloud.*` section. The pipeline fills it from the configuration.
 #[derive(Clone, Default)]
 pub struct StoreSettings {
-    /// `local` or `s3` (others follow); empty = local.
+    /// One of [`PROVIDERS`]; empty = local.
     pub provider: String,
     /// Bucket; for `local` the root folder (empty = the current folder).
     pub bucket: String,
@@ -194,10 +197,23 @@ pub struct FetchPlan<'a> {
 fn open_store(store: &StoreSettings, client: &ClientSettings) -> Result<Arc<dyn ObjectStore>> {
     match store.provider.as_str() {
         "" | "local" => {
-            refuse_unused(store, "local")?;
+            refuse_unused(store, "local", &["cloud.bucket"])?;
             Ok(Arc::new(local::LocalStore::open(&store.bucket)?))
         }
-        "s3" => Ok(Arc::new(s3::S3Store::open(store, client)?)),
+        "s3" => {
+            let used = ["cloud.bucket", "cloud.endpoint", "cloud.region", "cloud.credentials_path", "cloud.requester_pays", "cloud.proxy"];
+            refuse_unused(store, "s3", &used)?;
+            Ok(Arc::new(s3::S3Store::open(store, client)?))
+        }
+        "azure" => {
+            let used = ["cloud.bucket", "cloud.endpoint", "cloud.access_token", "cloud.credentials_path", "cloud.proxy"];
+            refuse_unused(store, "azure", &used)?;
+            Ok(Arc::new(azure::AzureStore::open(store, client)?))
+        }
+        "https" => {
+            refuse_unused(store, "https", &["cloud.endpoint", "cloud.credentials_path", "cloud.proxy"])?;
+            Ok(Arc::new(https::HttpsStore::open(store, client)?))
+        }
         other if PROVIDERS_ELSEWHERE.contains(&other) => {
             Err(Error::new(Kind::Unsupported, format!("provider {other} is not in this build")).at(crate::error::Stage::Transfer))
         }
@@ -209,9 +225,18 @@ fn open_store(store: &StoreSettings, client: &ClientSettings) -> Result<Arc<dyn 
 }
 
 /// A setting that the provider has no use for is an error: its owner believes that it does something.
-fn refuse_unused(store: &StoreSettings, provider: &str) -> Result<()> {
-    let unused = [("cloud.endpoint", store.endpoint.is_some()), ("cloud.proxy", store.proxy.is_some())];
-    match unused.iter().find(|(_, present)| *present) {
+fn refuse_unused(store: &StoreSettings, provider: &str, used: &[&str]) -> Result<()> {
+    let present = [
+        ("cloud.bucket", !store.bucket.is_empty()),
+        ("cloud.region", store.region.is_some()),
+        ("cloud.endpoint", store.endpoint.is_some()),
+        ("cloud.folder_id", store.folder_id.is_some()),
+        ("cloud.access_token", store.access_token.is_some()),
+        ("cloud.credentials_path", store.credentials_path.is_some()),
+        ("cloud.requester_pays", store.is_requester_pays),
+        ("cloud.proxy", store.proxy.is_some()),
+    ];
+    match present.iter().find(|(key, is_present)| *is_present && !used.contains(key)) {
         Some((key, _)) => Err(Error::new(Kind::ConfigInvalidValue, format!("{key} means nothing to provider {provider}"))),
         None => Ok(()),
     }
@@ -231,7 +256,7 @@ mod tests {
     fn an_unknown_provider_is_answered_with_the_known_ones() {
         let (kind, detail) = kind_of("s4");
         assert_eq!(kind, Kind::ConfigInvalidValue);
-        for provider in ["local", "s3", "google_drive", "dropbox", "gcs", "azure", "onedrive"] {
+        for provider in ["local", "s3", "google_drive", "dropbox", "gcs", "azure", "onedrive", "https"] {
             assert!(detail.contains(provider), "{detail}");
         }
         assert!(!detail.contains("s4"), "a mistyped value may be a secret in the wrong place");
