@@ -4,7 +4,6 @@ use std::path::Path;
 
 use smp::config::schema::{Allowed, KEYS, Key, Type, find};
 use smp::config::{Config, takes};
-use smp::error::Kind;
 use smp::transfer::{Client, ClientSettings, StoreSettings};
 
 const INTRODUCTION: &str = "\
