@@ -85,10 +85,11 @@ fn the_pages_own_example_is_a_configuration() {
 fn every_provider_that_may_be_named_is_known_to_the_stores() {
     let Allowed::OneOf(providers) = find("cloud.provider").unwrap().allowed else { panic!("a list of providers") };
     for provider in providers {
-        let store = StoreSettings { provider: (*provider).into(), ..StoreSettings::default() };
-        // Most of them want more settings than this; none may take the name for a mistake.
-        let refusal = Client::open(&store, ClientSettings::default()).err().map(|error| error.detail().to_owned());
-        assert!(!refusal.as_ref().is_some_and(|detail| detail.starts_with("cloud.provider")), "{provider}: {refusal:?}");
+        let store =
+            StoreSettings { provider: (*provider).into(), bucket: "/".into(), region: Some("r".into()), ..StoreSettings::default() };
+        // Some have no such setting and some find no credentials here; what counts is that the name is known.
+        let refusal = Client::open(&store, ClientSettings::default()).err().map(|error| error.detail().to_owned()).unwrap_or_default();
+        assert!(!refusal.starts_with("cloud.provider must be one of"), "{provider}: {refusal}");
     }
     let known: Vec<&str> = providers.iter().copied().filter(|provider| smp::transfer::PROVIDERS.contains(provider)).collect();
     assert_eq!(known, smp::transfer::PROVIDERS);

@@ -59,9 +59,26 @@ environment() {
     cp "$list" "$stamp"
   fi
 }
+# Azurite, Microsoft's emulator of Azure Blob Storage, in a folder of its own. Without Node its tests say that they were skipped.
+azurite=3.35.0
+emulator() {
+  usable npm || { echo "setup: no npm, so the tests of Azure are skipped"; return 0; }
+  local stamp=build/azurite/.installed
+  [ "$(cat "$stamp" 2>/dev/null)" = "$azurite" ] && return 0
+  echo "setup: installing Azurite $azurite"
+  rm -rf build/azurite
+  mkdir -p build/azurite
+  if npm install --prefix build/azurite --no-fund --no-audit --ignore-scripts --silent "azurite@$azurite"; then
+    echo "$azurite" > "$stamp"
+  else
+    echo "setup: Azurite cannot be installed, so the tests of Azure are skipped"
+  fi
+}
 case $target in
   build) ;;
   demo) environment demo-venv models/demo/requirements-demo.txt ;;
-  test) environment test-venv tests/requirements.txt ;;
+  test)
+    environment test-venv tests/requirements.txt
+    emulator ;;
   *) echo "setup: unknown target $target" >&2; exit 2 ;;
 esac

@@ -136,7 +136,11 @@ pub(super) fn find(client: &Client, folder: &Folder, limits: &Limits, control: &
     let limit = limits.header_bytes.min(header::MAX_BYTES);
     match client.read_object(&folder.object(header::OBJECT), limit, control) {
         Err(error) if error.kind() == Kind::ObjectNotFound => {
-            let objects = client.list(&folder.path, control)?;
+            let objects = match client.list(&folder.path, control) {
+                // A folder on a web server: only what has a fixed name can be found.
+                Err(error) if error.kind() == Kind::Unsupported => cms::look(client, folder, control)?,
+                listed => listed?,
+            };
             if objects.is_empty() {
                 return Err(Error::new(Kind::ObjectNotFound, "the folder is empty or does not exist"));
             }

@@ -24,17 +24,20 @@
 //! ```
 
 mod attempt;
+mod azure;
 mod client;
 mod doctor;
 mod drive;
 mod dropbox;
 mod fetch;
 mod http;
+mod https;
 mod local;
 mod meter;
 mod onedrive;
 mod runtime;
 mod s3;
+mod secret_file;
 mod session;
 mod spool;
 mod window;
@@ -55,10 +58,10 @@ use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
 
 /// Providers that this build can talk to.
-pub const PROVIDERS: &[&str] = &["local", "s3", "dropbox", "onedrive"];
+pub const PROVIDERS: &[&str] = &["local", "s3", "dropbox", "onedrive", "azure", "https"];
 
 /// Providers that configurations may name but that this build leaves out.
-const PROVIDERS_ELSEWHERE: &[&str] = &["google_drive", "gcs", "azure", "https"];
+const PROVIDERS_ELSEWHERE: &[&str] = &["google_drive", "gcs"];
 
 /// Objects in one listing. A study has thousands at most; a listing past this is a mistaken path or a hostile server.
 const LISTED_OBJECTS: usize = 1_000_000;
@@ -135,7 +138,7 @@ pub trait Upload: Send {
 /// Which store, from the `cloud.*` section. The pipeline fills it from the configuration.
 #[derive(Clone, Default)]
 pub struct StoreSettings {
-    /// `local` or `s3` (others follow); empty = local.
+    /// One of [`PROVIDERS`]; empty = local.
     pub provider: String,
     /// Bucket; for `local` the root folder (empty = the current folder).
     pub bucket: String,
@@ -217,6 +220,15 @@ fn open_store(store: &StoreSettings, client: &ClientSettings) -> Result<Arc<dyn 
             refuse_unused(store, "onedrive", &used)?;
             Ok(Arc::new(onedrive::OneDriveStore::open(store, client)?))
         }
+        "azure" => {
+            let used = ["cloud.bucket", "cloud.endpoint", "cloud.access_token", "cloud.credentials_path", "cloud.proxy"];
+            refuse_unused(store, "azure", &used)?;
+            Ok(Arc::new(azure::AzureStore::open(store, client)?))
+        }
+        "https" => {
+            refuse_unused(store, "https", &["cloud.endpoint", "cloud.credentials_path", "cloud.proxy"])?;
+            Ok(Arc::new(https::HttpsStore::open(store, client)?))
+        }
         other if PROVIDERS_ELSEWHERE.contains(&other) => {
             Err(Error::new(Kind::Unsupported, format!("provider {other} is not in this build")).at(crate::error::Stage::Transfer))
         }
@@ -259,7 +271,7 @@ mod tests {
     fn an_unknown_provider_is_answered_with_the_known_ones() {
         let (kind, detail) = kind_of("s4");
         assert_eq!(kind, Kind::ConfigInvalidValue);
-        for provider in ["local", "s3", "google_drive", "dropbox", "gcs", "azure", "onedrive"] {
+        for provider in ["local", "s3", "google_drive", "dropbox", "gcs", "azure", "onedrive", "https"] {
             assert!(detail.contains(provider), "{detail}");
         }
         assert!(!detail.contains("s4"), "a mistyped value may be a secret in the wrong place");

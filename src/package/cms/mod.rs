@@ -49,6 +49,8 @@ pub(super) use self::archive::Files;
 pub(super) const FORMAT: &str = "cms";
 /// Ending of an encrypted object's name.
 const ENDING: &str = ".cms";
+/// Name of the encrypted object in docs/cms-import.md.
+const USUAL: &str = "study.cms";
 /// Bytes of a range. `transfer.parallel` + 2 of them are in memory, so they are smaller than a sealed package's.
 const RANGE: u64 = 1 << 20;
 
@@ -66,6 +68,19 @@ pub(super) struct Import {
     /// Bytes of plaintext.
     content: u64,
     limits: Limits,
+}
+
+/// What a folder that cannot be listed holds of a study in CMS, if the encrypted object has the name of docs/cms-import.md.
+pub(super) fn look(client: &Client, folder: &Folder, control: &Control) -> Result<Vec<ObjectInfo>> {
+    let mut found = Vec::new();
+    for name in [USUAL, sums::LIST, sums::SIGNATURE] {
+        match client.head(&folder.object(name), control) {
+            Ok(object) => found.push(object),
+            Err(error) if error.kind() == Kind::ObjectNotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
 }
 
 /// The one encrypted object among what a folder holds. `None`: there is none, so this is nothing of ours.

@@ -98,6 +98,15 @@ impl Account {
         self.api.place().is_tls() && self.content.place().is_tls()
     }
 
+    pub fn address(&self) -> super::super::Address {
+        self.api.place().address()
+    }
+
+    /// Gets a token, and says from what.
+    pub async fn credentials(&self) -> Result<String> {
+        self.tokens.authorization(&self.api).await.map(|_| self.tokens.found().to_owned())
+    }
+
     /// The path of an object or folder, from the root; empty for the root itself.
     pub async fn path(&self, name: &str) -> Result<String> {
         let root = self.root.get_or_try_init(|| self.ask_for_root()).await?;

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use self::account::{Account, Content, Metadata};
 use super::drive::{check_parts, nonsense};
 use super::http::{Doing, range_header, total_of};
-use super::{BoxFuture, ClientSettings, ObjectInfo, ObjectStore, Replace, StoreSettings, Upload};
+use super::{Address, BoxFuture, ClientSettings, ObjectInfo, ObjectStore, Replace, StoreSettings, Upload};
 use crate::error::{Error, Kind, Result};
 
 /// A Dropbox, or a folder of one.
@@ -36,12 +36,24 @@ impl DropboxStore {
 }
 
 impl ObjectStore for DropboxStore {
+    fn provider(&self) -> &'static str {
+        "dropbox"
+    }
+
     fn describe(&self) -> String {
         "dropbox".to_owned()
     }
 
     fn is_encrypted_in_transit(&self) -> bool {
         self.account.is_tls()
+    }
+
+    fn address(&self) -> Option<Address> {
+        Some(self.account.address())
+    }
+
+    fn credentials(&self) -> BoxFuture<'_, String> {
+        Box::pin(self.account.credentials())
     }
 
     fn list<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Vec<ObjectInfo>> {

@@ -60,6 +60,11 @@ impl Call {
         Call { method, url: url.into(), headers: Vec::new(), body: Bytes::new() }
     }
 
+    /// Where the request goes.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     /// Adds a header; the name is in lower case.
     pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Call {
         self.headers.push((name, value.into()));

@@ -117,6 +117,15 @@ impl Drive {
         self.http.place().is_tls()
     }
 
+    pub fn address(&self) -> super::super::Address {
+        self.http.place().address()
+    }
+
+    /// Gets a token, and says from what.
+    pub async fn credentials(&self) -> Result<String> {
+        self.tokens.authorization(&self.http).await.map(|_| self.tokens.found().to_owned())
+    }
+
     /// Address of an item by its name; the empty name is the root.
     pub fn item(&self, name: &str) -> String {
         match name {

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use self::graph::{Drive, Item};
 use super::drive::nonsense;
 use super::http::{Call, Doing, range_header, total_of};
-use super::{BoxFuture, ClientSettings, ObjectInfo, ObjectStore, Replace, StoreSettings, Upload};
+use super::{Address, BoxFuture, ClientSettings, ObjectInfo, ObjectStore, Replace, StoreSettings, Upload};
 use crate::error::{Error, Kind, Result};
 
 /// A drive, or a folder of one.
@@ -35,12 +35,24 @@ impl OneDriveStore {
 }
 
 impl ObjectStore for OneDriveStore {
+    fn provider(&self) -> &'static str {
+        "onedrive"
+    }
+
     fn describe(&self) -> String {
         "onedrive".to_owned()
     }
 
     fn is_encrypted_in_transit(&self) -> bool {
         self.drive.is_tls()
+    }
+
+    fn address(&self) -> Option<Address> {
+        Some(self.drive.address())
+    }
+
+    fn credentials(&self) -> BoxFuture<'_, String> {
+        Box::pin(self.drive.credentials())
     }
 
     fn list<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Vec<ObjectInfo>> {
