@@ -58,7 +58,7 @@ use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
 
 /// Providers that this build can talk to.
-pub const PROVIDERS: &[&str] = &["local", "s3", "dropbox", "onedrive", "azure", "https"];
+pub const PROVIDERS: &[&str] = &["local", "s3", "dropbox", "azure", "onedrive", "https"];
 
 /// Providers that configurations may name but that this build leaves out.
 const PROVIDERS_ELSEWHERE: &[&str] = &["google_drive", "gcs"];

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use tokio::sync::Mutex;
 
-use super::{Call, Http, encoded};
+use super::{Call, Http, clock_skew, encoded};
 use crate::error::{Error, Kind, Result, Stage};
 use crate::secret::Secret;
 
@@ -92,15 +92,15 @@ impl Tokens {
         let answer = http.send(fetch.call()?).await?;
         let status = answer.status;
         if !answer.is_success() {
-            let refusal = answer.refused(super::Doing::Reading);
+            let skew = clock_skew(answer.header("date"));
             return Err(match status {
                 // A refusal of the grant (RFC 6749, 5.2), whatever else 400 may mean elsewhere.
-                400..=403 if refusal.hint().is_none() => {
+                400..=403 => skew.unwrap_or_else(|| {
                     Error::new(Kind::AccessDenied, format!("no token for these credentials ({}), status {status}", self.found))
                         .with_hint("the credentials may be revoked or expired: make new ones")
                         .at(Stage::Transfer)
-                }
-                _ => refusal,
+                }),
+                _ => answer.refused(super::Doing::Reading),
             });
         }
         let granted: Granted = answer.json().await?;
