@@ -30,6 +30,8 @@ mod doctor;
 mod drive;
 mod dropbox;
 mod fetch;
+mod gcs;
+mod google;
 mod http;
 mod https;
 mod local;
@@ -58,10 +60,10 @@ use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
 
 /// Providers that this build can talk to.
-pub const PROVIDERS: &[&str] = &["local", "s3", "dropbox", "azure", "onedrive", "https"];
+pub const PROVIDERS: &[&str] = &["local", "s3", "dropbox", "gcs", "azure", "onedrive", "https"];
 
 /// Providers that configurations may name but that this build leaves out.
-const PROVIDERS_ELSEWHERE: &[&str] = &["google_drive", "gcs"];
+const PROVIDERS_ELSEWHERE: &[&str] = &["google_drive"];
 
 /// Objects in one listing. A study has thousands at most; a listing past this is a mistaken path or a hostile server.
 const LISTED_OBJECTS: usize = 1_000_000;
@@ -219,6 +221,12 @@ fn open_store(store: &StoreSettings, client: &ClientSettings) -> Result<Arc<dyn 
             let used = ["cloud.bucket", "cloud.endpoint", "cloud.folder_id", "cloud.access_token", "cloud.credentials_path", "cloud.proxy"];
             refuse_unused(store, "onedrive", &used)?;
             Ok(Arc::new(onedrive::OneDriveStore::open(store, client)?))
+        }
+        "gcs" => {
+            let used =
+                ["cloud.bucket", "cloud.endpoint", "cloud.access_token", "cloud.credentials_path", "cloud.requester_pays", "cloud.proxy"];
+            refuse_unused(store, "gcs", &used)?;
+            Ok(Arc::new(gcs::GcsStore::open(store, client)?))
         }
         "azure" => {
             let used = ["cloud.bucket", "cloud.endpoint", "cloud.access_token", "cloud.credentials_path", "cloud.proxy"];
