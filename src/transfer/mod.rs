@@ -30,6 +30,7 @@ mod doctor;
 mod drive;
 mod dropbox;
 mod fetch;
+mod gcs;
 mod http;
 mod https;
 mod local;
@@ -58,10 +59,10 @@ use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
 
 /// Providers that this build can talk to.
-pub const PROVIDERS: &[&str] = &["local", "s3", "dropbox", "azure", "onedrive", "https"];
+pub const PROVIDERS: &[&str] = &["local", "s3", "dropbox", "azure", "gcs", "onedrive", "https"];
 
 /// Providers that configurations may name but that this build leaves out.
-const PROVIDERS_ELSEWHERE: &[&str] = &["google_drive", "gcs"];
+const PROVIDERS_ELSEWHERE: &[&str] = &["google_drive"];
 
 /// Objects in one listing. A study has thousands at most; a listing past this is a mistaken path or a hostile server.
 const LISTED_OBJECTS: usize = 1_000_000;
@@ -224,6 +225,12 @@ fn open_store(store: &StoreSettings, client: &ClientSettings) -> Result<Arc<dyn 
             let used = ["cloud.bucket", "cloud.endpoint", "cloud.access_token", "cloud.credentials_path", "cloud.proxy"];
             refuse_unused(store, "azure", &used)?;
             Ok(Arc::new(azure::AzureStore::open(store, client)?))
+        }
+        "gcs" => {
+            let used =
+                ["cloud.bucket", "cloud.endpoint", "cloud.access_token", "cloud.credentials_path", "cloud.requester_pays", "cloud.proxy"];
+            refuse_unused(store, "gcs", &used)?;
+            Ok(Arc::new(gcs::GcsStore::open(store, client)?))
         }
         "https" => {
             refuse_unused(store, "https", &["cloud.endpoint", "cloud.credentials_path", "cloud.proxy"])?;
