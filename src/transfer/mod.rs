@@ -31,6 +31,7 @@ mod drive;
 mod dropbox;
 mod fetch;
 mod gcs;
+mod google;
 mod http;
 mod https;
 mod local;
@@ -59,7 +60,7 @@ use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
 
 /// Providers that this build can talk to.
-pub const PROVIDERS: &[&str] = &["local", "s3", "dropbox", "azure", "gcs", "onedrive", "https"];
+pub const PROVIDERS: &[&str] = &["local", "s3", "dropbox", "gcs", "azure", "onedrive", "https"];
 
 /// Providers that configurations may name but that this build leaves out.
 const PROVIDERS_ELSEWHERE: &[&str] = &["google_drive"];
@@ -221,16 +222,16 @@ fn open_store(store: &StoreSettings, client: &ClientSettings) -> Result<Arc<dyn 
             refuse_unused(store, "onedrive", &used)?;
             Ok(Arc::new(onedrive::OneDriveStore::open(store, client)?))
         }
-        "azure" => {
-            let used = ["cloud.bucket", "cloud.endpoint", "cloud.access_token", "cloud.credentials_path", "cloud.proxy"];
-            refuse_unused(store, "azure", &used)?;
-            Ok(Arc::new(azure::AzureStore::open(store, client)?))
-        }
         "gcs" => {
             let used =
                 ["cloud.bucket", "cloud.endpoint", "cloud.access_token", "cloud.credentials_path", "cloud.requester_pays", "cloud.proxy"];
             refuse_unused(store, "gcs", &used)?;
             Ok(Arc::new(gcs::GcsStore::open(store, client)?))
+        }
+        "azure" => {
+            let used = ["cloud.bucket", "cloud.endpoint", "cloud.access_token", "cloud.credentials_path", "cloud.proxy"];
+            refuse_unused(store, "azure", &used)?;
+            Ok(Arc::new(azure::AzureStore::open(store, client)?))
         }
         "https" => {
             refuse_unused(store, "https", &["cloud.endpoint", "cloud.credentials_path", "cloud.proxy"])?;

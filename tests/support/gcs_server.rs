@@ -46,11 +46,14 @@ pub struct State {
 pub struct Stored {
     pub bytes: Vec<u8>,
     pub generation: u64,
+    /// What its writer said about it.
+    pub metadata: Value,
 }
 
 struct Session {
     name: String,
     condition: Option<u64>,
+    metadata: Value,
     bytes: Vec<u8>,
     done: Option<Value>,
 }
@@ -94,6 +97,18 @@ fn decoded(text: &str) -> String {
     percent_encoding::percent_decode_str(text).decode_utf8().unwrap().into_owned()
 }
 
+/// The description and the bytes of an upload in one request (RFC 2387).
+fn multipart(request: &Request<Bytes>) -> Option<(Value, Vec<u8>)> {
+    let boundary = request.headers().get("content-type")?.to_str().ok()?.strip_prefix("multipart/related; boundary=")?;
+    let body = request.body().strip_prefix(format!("--{boundary}\r\n").as_bytes())?;
+    let body = body.strip_suffix(format!("\r\n--{boundary}--\r\n").as_bytes())?;
+    let cut = |bytes: &[u8], at: &str| bytes.windows(at.len()).position(|window| window == at.as_bytes());
+    let next = format!("\r\n--{boundary}\r\n");
+    let end = cut(body, &next)?;
+    let content = |part: &[u8]| Some(part[cut(part, "\r\n\r\n")? + 4..].to_vec());
+    Some((serde_json::from_slice(&content(&body[..end])?).ok()?, content(&body[end + next.len()..])?))
+}
+
 /// The parameters of a query.
 fn parameters(request: &Request<Bytes>) -> BTreeMap<String, String> {
     let query = request.uri().query().unwrap_or_default();
@@ -135,7 +150,7 @@ impl State {
         let fault = self.faults.iter().position(is_meant).and_then(|at| self.faults.remove(at));
         match fault {
             Some((_, _, Fault::Answer(answer))) => return answer,
-            Some((_, _, Fault::Overtaken(name))) => drop(self.write(name, b"by somebody else".to_vec())),
+            Some((_, _, Fault::Overtaken(name))) => drop(self.write(name, b"by somebody else".to_vec(), Value::Null)),
             Some((_, _, Fault::Lost)) => {
                 let _ = self.answered(request);
                 return empty(500);
@@ -151,19 +166,23 @@ impl State {
     }
 
     /// Puts an object there, as another program would.
-    pub fn write(&mut self, name: &str, bytes: Vec<u8>) -> Value {
+    pub fn write(&mut self, name: &str, bytes: Vec<u8>, metadata: Value) -> Value {
         self.count += 1;
         let generation = 1_700_000_000_000_000 + self.count;
-        self.objects.insert(name.to_owned(), Stored { bytes, generation });
+        self.objects.insert(name.to_owned(), Stored { bytes, generation, metadata });
         self.shown(name)
     }
 
     fn shown(&self, name: &str) -> Value {
         let object = &self.objects[name];
-        json!({
+        let mut shown = json!({
             "kind": "storage#object", "name": name, "bucket": BUCKET, "size": object.bytes.len().to_string(),
             "generation": object.generation.to_string(), "metageneration": "1", "crc32c": crc32c(&object.bytes),
-        })
+        });
+        if !object.metadata.is_null() {
+            shown["metadata"] = object.metadata.clone();
+        }
+        shown
     }
 
     /// What is told where only some fields are asked for.
@@ -257,18 +276,22 @@ impl State {
     fn upload(&mut self, request: &Request<Bytes>, asked: BTreeMap<String, String>, condition: Option<u64>) -> Outcome {
         let name = asked.get("name").filter(|name| !name.is_empty()).cloned().ok_or_else(|| error(400, "required"))?;
         match asked.get("uploadType").map(String::as_str) {
-            Some("media") => {
-                if !request.headers().contains_key("content-type") || !request.headers().contains_key("content-length") {
-                    return Err(bad("an upload without type or length"));
-                }
+            Some("multipart") => {
+                let (about, bytes) = multipart(request).ok_or_else(|| bad("a body of two parts"))?;
                 self.check(&name, condition)?;
-                Ok(answer(200, &self.write(&name, request.body().to_vec())))
+                let said = about["crc32c"].as_str();
+                if about["name"] != name.as_str() || said.is_some_and(|said| said != crc32c(&bytes)) {
+                    return Err(bad("a description that does not fit"));
+                }
+                Ok(answer(200, &self.write(&name, bytes, about["metadata"].clone())))
             }
             Some("resumable") => {
+                let about: Value = serde_json::from_slice(request.body()).map_err(|_| bad("a description"))?;
                 self.check(&name, condition)?;
                 self.count += 1;
                 let id = format!("canary-{}", self.count);
-                self.sessions.insert(id.clone(), Session { name, condition, bytes: Vec::new(), done: None });
+                let session = Session { name, condition, metadata: about["metadata"].clone(), bytes: Vec::new(), done: None };
+                self.sessions.insert(id.clone(), session);
                 let usual = format!("{}/upload/storage/v1/b/{BUCKET}/o?uploadType=resumable&upload_id={id}", self.url);
                 let location = self.session_url.clone().unwrap_or(usual);
                 Ok(Response::builder().status(200).header("location", location).body(Bytes::new()).unwrap())
@@ -313,8 +336,9 @@ impl State {
             return Ok(far.body(Bytes::new()).unwrap());
         }
         let (name, condition, bytes) = (session.name.clone(), session.condition, session.bytes.clone());
+        let metadata = session.metadata.clone();
         self.check(&name, condition)?;
-        let done = self.write(&name, bytes);
+        let done = self.write(&name, bytes, metadata);
         self.sessions.get_mut(id).unwrap().done = Some(done.clone());
         Ok(answer(200, &done))
     }

@@ -2,12 +2,15 @@
 //!
 //! An object's name is one part of the path of a URL, slashes and all, so each of its bytes that means something there is encoded.
 
+use std::collections::HashMap;
+
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::super::attempt::Patience;
-use super::super::drive::{authorized, credentials, nonsense, unsafe_name};
-use super::super::http::{Answer, Call, Doing, Http, Tokens, encoded, keeps_credentials, private_origin};
+use super::super::drive::{authorized, nonsense, unsafe_name};
+use super::super::google::credentials;
+use super::super::http::{Answer, Call, Doing, Http, Tokens, encoded, private_origin};
 use super::super::{Address, ClientSettings, ObjectInfo, StoreSettings};
 use super::errors::Refusal;
 use crate::error::{Error, Kind, Result};
@@ -17,11 +20,14 @@ const API: &str = "https://storage.googleapis.com";
 /// Longest name of an object, bytes (*About Cloud Storage objects*).
 const NAME_BYTES: usize = 1024;
 /// What is asked for about an object.
-const FIELDS: &str = "name,size,generation,crc32c";
+const FIELDS: &str = "name,size,generation,crc32c,metadata";
+/// May read and write objects, and nothing else.
+const SCOPE: &str = "https://www.googleapis.com/auth/devstorage.read_write";
 
 /// A bucket.
 pub(super) struct Bucket {
-    http: Http,
+    /// For sessions, which have addresses of their own.
+    pub http: Http,
     url: String,
     name: String,
     /// `None` for an emulator, which needs none.
@@ -38,6 +44,9 @@ pub(super) struct Metadata {
     size: String,
     pub generation: String,
     pub crc32c: Option<String>,
+    /// What whoever wrote the object said about it.
+    #[serde(default)]
+    pub metadata: HashMap<String, String>,
 }
 
 impl Metadata {
@@ -56,13 +65,6 @@ pub(super) fn is_generation(text: &str) -> bool {
     text.parse::<u64>().is_ok_and(|number| number > 0) && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// The project in the file of credentials; a person's file says it otherwise than an account's.
-#[derive(Deserialize)]
-struct Project {
-    quota_project_id: Option<String>,
-    project_id: Option<String>,
-}
-
 impl Bucket {
     pub fn open(store: &StoreSettings, client: &ClientSettings) -> Result<Bucket> {
         let url = store.endpoint.as_deref().unwrap_or(API).trim_end_matches('/');
@@ -71,12 +73,22 @@ impl Bucket {
         // Unencrypted can only be this machine: an emulator, which must not be sent what was found by itself.
         let is_emulator = url.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http://"));
         let is_anonymous = is_emulator && store.access_token.is_none() && store.credentials_path.is_none();
+        let (tokens, project) = match (is_anonymous, if is_anonymous { None } else { credentials::find(store, SCOPE)? }) {
+            (true, _) => (None, None),
+            (false, Some(found)) => (Some(found.tokens), found.project),
+            (false, None) => return Err(credentials::missing()),
+        };
+        let payer = project.filter(|_| store.is_requester_pays);
+        if store.is_requester_pays && payer.is_none() {
+            return Err(Error::new(Kind::ConfigInvalidValue, "cloud.requester_pays needs credentials that name a project")
+                .with_hint("a file of credentials names it in quota_project_id or project_id"));
+        }
         Ok(Bucket {
             http: Http::open(store, url, client.timeout)?,
             url: url.to_owned(),
             name: store.bucket.clone(),
-            tokens: if is_anonymous { None } else { Some(tokens(store)?) },
-            payer: if store.is_requester_pays { Some(payer(store)?) } else { None },
+            tokens,
+            payer,
             patience: Patience::new(client.retries, client.timeout),
         })
     }
@@ -132,12 +144,6 @@ impl Bucket {
         if answer.is_success() { Ok(Ok(answer)) } else { Ok(Err(Refusal::of(answer, doing).await)) }
     }
 
-    /// A request to an upload session, whose address is its own credential. Status 308 is its way of saying "go on".
-    pub async fn send_to_session(&self, call: Call) -> Result<std::result::Result<Answer, Refusal>> {
-        let answer = self.http.send(call).await?;
-        if answer.is_success() || answer.status == 308 { Ok(Ok(answer)) } else { Ok(Err(Refusal::of(answer, Doing::Writing).await)) }
-    }
-
     /// A request whose answer is JSON.
     pub async fn ask<T: DeserializeOwned>(&self, doing: Doing, url: String) -> Result<T> {
         let answer = self.send(doing, Call::new("GET", url)).await?;
@@ -150,33 +156,6 @@ impl Bucket {
         let found: Metadata = self.ask(Doing::Reading, self.object(name, &format!("fields={FIELDS}"))).await?;
         if found.name == name { Ok(found) } else { Err(nonsense("another object than the one asked for")) }
     }
-
-    /// Checks the address of a session: what is sent there may not travel less protected than what is sent here.
-    pub fn checked_session(&self, url: &str) -> Result<String> {
-        if url.starts_with("https://") || (!self.is_tls() && keeps_credentials(url)) {
-            return Ok(url.to_owned());
-        }
-        Err(Error::new(Kind::TlsFailed, "the store sent the request to where it would not be encrypted"))
-    }
-}
-
-fn tokens(store: &StoreSettings) -> Result<Tokens> {
-    match &store.access_token {
-        Some(token) => Ok(Tokens::given(token.clone(), "cloud.access_token")),
-        None => Err(Error::new(Kind::CredentialsMissing, "provider gcs needs cloud.access_token")),
-    }
-}
-
-/// The project that pays for requests, out of the file of credentials.
-fn payer(store: &StoreSettings) -> Result<String> {
-    let project = match &store.credentials_path {
-        Some(path) => credentials::<Project>(path).map(|file| file.quota_project_id.or(file.project_id))?,
-        None => None,
-    };
-    project.filter(|project| !project.is_empty()).ok_or_else(|| {
-        Error::new(Kind::ConfigInvalidValue, "cloud.requester_pays needs a project that pays")
-            .with_hint("set cloud.credentials_path to a file with project_id or quota_project_id")
-    })
 }
 
 /// Names of buckets have no more than these characters (*Bucket naming guidelines*); what people write instead is an address.

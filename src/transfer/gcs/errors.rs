@@ -49,7 +49,7 @@ impl Refusal {
         let denied = |what: &'static str| Error::new(Kind::AccessDenied, what);
         match self.status {
             // The clocks disagree, which explains everything.
-            400..=403 if self.by_status.hint().is_some() => self.by_status,
+            400..=403 if self.by_status.hint() != self.by_status.kind().hint() => self.by_status,
             401 => denied("the access token has expired, was revoked or is none, status 401")
                 .with_hint("access tokens of Google live an hour; credentials in cloud.credentials_path are renewed"),
             // Google's front ends answer both ways.

@@ -1,16 +1,18 @@
 //! Uploads to a bucket: one request for a small object, a resumable session for a large one.
 //!
-//! The condition on what may be replaced goes with the request that starts a session; Cloud Storage checks it when the object appears.
-//! A session that is left alone is invisible and ends after a week. Its address is all that is needed to write to it, so it appears in
-//! no message and no token goes there.
+//! The condition on what may be replaced goes with the request that begins; Cloud Storage checks it when the object appears. The checksum of
+//! a small object is said beforehand, so the store refuses what changed on the way; that of a large one is known at its end only, so what
+//! the store answers is compared, and an object that differs is removed.
 //!
-//! Whether an answer was lost on its way is told by checksum and size: under the name lies either what we sent or something else.
+//! Whether an answer was lost on its way is told by a random word in the object's own metadata.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use serde_json::json;
 
+use super::super::google::resumable::{self, PIECE_BYTES, Reply};
 use super::super::http::{Answer, Call, Doing, encoded};
 use super::super::session::{ChunkProtocol, Progress, SessionUpload};
 use super::super::{BoxFuture, ObjectInfo, Replace, Upload};
@@ -20,8 +22,8 @@ use super::delete;
 use super::errors::Refusal;
 use crate::error::{Error, Kind, Result};
 
-/// Bytes of a piece: a multiple of 256 KiB, and what Google recommends at least.
-const PIECE_BYTES: usize = 8 << 20;
+/// Key of the word by which an upload knows its own object.
+const WORD: &str = "smp-upload";
 
 /// Starts an upload. Whether the name is free is asked first, so that nobody sends an hour's bytes in vain.
 pub(super) async fn start(bucket: &Arc<Bucket>, name: &str, replace: Replace) -> Result<Box<dyn Upload>> {
@@ -40,10 +42,13 @@ pub(super) async fn start(bucket: &Arc<Bucket>, name: &str, replace: Replace) ->
             _ => return Err(not_that_version()),
         },
     }
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(|_| Error::new(Kind::Internal, "the system gives no random numbers"))?;
     let upload = ObjectUpload {
         bucket: Arc::clone(bucket),
         name: name.to_owned(),
         replace,
+        word: format!("{:032x}", u128::from_le_bytes(random)),
         checksum: Mutex::default(),
         was_tried: AtomicBool::new(false),
     };
@@ -54,14 +59,11 @@ fn not_that_version() -> Error {
     Error::new(Kind::ObjectChanged, "the object is not the one that is to be replaced")
 }
 
-fn ended() -> Error {
-    Error::new(Kind::StoreUnwritable, "the upload session has ended at the store")
-}
-
 struct ObjectUpload {
     bucket: Arc<Bucket>,
     name: String,
     replace: Replace,
+    word: String,
     /// Of all that was sent.
     checksum: Mutex<Checksum>,
     /// Whether a request that publishes was sent before, so that it may have done its work unheard.
@@ -83,20 +85,25 @@ impl ObjectUpload {
         self.checksum.lock().unwrap_or_else(PoisonError::into_inner).absorb(offset, bytes);
     }
 
-    /// Whether an object is what was sent. `None` where the store does not say.
-    fn is_ours(&self, found: &Metadata, object: &ObjectInfo) -> Option<bool> {
-        let checksum = self.checksum.lock().unwrap_or_else(PoisonError::into_inner);
-        if object.size != checksum.length() {
-            return Some(false);
+    /// What is said about the object before its bytes are sent.
+    fn described(&self, checksum: Option<String>) -> String {
+        let mut about = json!({ "name": self.name, "contentType": "application/octet-stream", "metadata": { WORD: self.word } });
+        if let (Some(fields), Some(checksum)) = (about.as_object_mut(), checksum) {
+            fields.insert("crc32c".to_owned(), json!(checksum));
         }
-        found.crc32c.as_ref().map(|said| *said == checksum.text())
+        about.to_string()
     }
 
-    /// The object that a publishing request answers, if it is what we sent.
-    async fn published(&self, answer: Answer) -> Result<ObjectInfo> {
-        let found: Metadata = answer.json().await?;
+    /// Whether an object has the bytes that were sent; a gateway may know no checksums.
+    fn is_whole(&self, found: &Metadata, object: &ObjectInfo) -> bool {
+        let checksum = self.checksum.lock().unwrap_or_else(PoisonError::into_inner);
+        object.size == checksum.length() && found.crc32c.as_ref().is_none_or(|said| *said == checksum.text())
+    }
+
+    /// The object that the store says to have published, if it is what we sent.
+    async fn checked(&self, found: Metadata) -> Result<ObjectInfo> {
         let object = found.object()?;
-        if object.name == self.name && self.is_ours(&found, &object) != Some(false) {
+        if object.name == self.name && self.is_whole(&found, &object) {
             return Ok(object);
         }
         // Nobody may use it, and the next attempt needs the name.
@@ -104,12 +111,12 @@ impl ObjectUpload {
         Err(Error::new(Kind::StoreUnwritable, "what the store has is not what was sent"))
     }
 
-    /// What lies under the name, if it is what we sent.
+    /// What lies under the name, if it is our own.
     async fn arrived(&self) -> Result<Option<ObjectInfo>> {
         match self.bucket.look(&self.name).await {
-            Ok(found) => found.object().map(|object| Some(object).filter(|object| self.is_ours(&found, object) == Some(true))),
-            Err(error) if matches!(error.kind(), Kind::ObjectNotFound | Kind::AccessDenied) => Ok(None),
-            Err(error) => Err(error),
+            Ok(found) if found.metadata.get(WORD) == Some(&self.word) => self.checked(found).await.map(Some),
+            Err(error) if !matches!(error.kind(), Kind::ObjectNotFound | Kind::AccessDenied) => Err(error),
+            _ => Ok(None),
         }
     }
 
@@ -131,35 +138,48 @@ impl ObjectUpload {
         }
     }
 
-    async fn send_piece(&self, session: &str, offset: u64, bytes: Bytes, total: Option<u64>) -> Result<Progress> {
-        self.absorb(offset, &bytes);
-        let end = offset + bytes.len() as u64;
-        let whole = total.map_or("*".to_owned(), |total| total.to_string());
-        let range = match end.checked_sub(1).filter(|_| !bytes.is_empty()) {
-            Some(last) => format!("bytes {offset}-{last}/{whole}"),
-            None => format!("bytes */{whole}"),
-        };
-        let was_tried = total.is_some() && self.was_tried.swap(true, Ordering::Relaxed);
-        let answer = self.bucket.send_to_session(Call::new("PUT", session).header("content-range", range).body(bytes)).await?;
-        self.progress(answer, was_tried).await
+    async fn put_whole(&self, bytes: Bytes) -> Result<ObjectInfo> {
+        self.absorb(0, &bytes);
+        let boundary = format!("smp{}", self.word);
+        let about = self.described(Some(Checksum::of(&bytes)));
+        let mut body = format!("--{boundary}\r\ncontent-type: application/json; charset=UTF-8\r\n\r\n{about}\r\n").into_bytes();
+        body.extend_from_slice(format!("--{boundary}\r\ncontent-type: application/octet-stream\r\n\r\n").as_bytes());
+        body.extend_from_slice(&bytes);
+        body.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
+        let call = Call::new("POST", self.bucket.uploads(&self.query("multipart")));
+        let call = call.header("content-type", format!("multipart/related; boundary={boundary}")).body(body);
+        let was_tried = self.was_tried.swap(true, Ordering::Relaxed);
+        match self.bucket.send(Doing::Writing, call).await? {
+            Ok(answer) => self.checked(answer.json().await?).await,
+            Err(refusal) => self.explained(refusal, was_tried).await,
+        }
+    }
+
+    async fn begin_session(&self) -> Result<String> {
+        let call = Call::new("POST", self.bucket.uploads(&self.query("resumable")));
+        let call = call.header("content-type", "application/json; charset=UTF-8").body(self.described(None));
+        let call = call.header("x-upload-content-type", "application/octet-stream");
+        let answer = self.bucket.send(Doing::Writing, call).await?.map_err(|refusal| self.refused(refusal))?;
+        resumable::session(&self.bucket.http, &answer)
     }
 
     /// What a session answers: so far, or done.
-    async fn progress(&self, answer: std::result::Result<Answer, Refusal>, was_tried: bool) -> Result<Progress> {
-        match answer {
-            Ok(answer) if answer.status == 308 => received(answer.header("range")).map(Progress::Received),
-            Ok(answer) => self.published(answer).await.map(Progress::Done),
-            Err(refusal) if matches!(refusal.status, 404 | 410) => Err(ended()),
-            Err(refusal) => self.explained(refusal, was_tried).await.map(Progress::Done),
+    async fn progress(&self, reply: Reply, was_tried: bool) -> Result<Progress> {
+        match reply {
+            Reply::Received(bytes) => Ok(Progress::Received(bytes)),
+            Reply::Done(answer) => self.checked(answer.json().await?).await.map(Progress::Done),
+            Reply::Refused(answer) => self.ended(answer, was_tried).await.map(Progress::Done),
         }
     }
-}
 
-/// How many bytes a session has, by `Range: bytes=0-last`; without one it has none.
-fn received(range: Option<&str>) -> Result<u64> {
-    let Some(range) = range else { return Ok(0) };
-    let last = range.strip_prefix("bytes=0-").or_else(|| range.strip_prefix("0-")).and_then(|last| last.parse::<u64>().ok());
-    last.and_then(|last| last.checked_add(1)).ok_or_else(|| super::nonsense("a session that does not say how far it is"))
+    /// A session that says no. One that did its work may be gone, too.
+    async fn ended(&self, answer: Answer, was_tried: bool) -> Result<ObjectInfo> {
+        if !matches!(answer.status, 404 | 410) {
+            return self.explained(Refusal::of(answer, Doing::Writing).await, was_tried).await;
+        }
+        let arrived = if was_tried { self.arrived().await? } else { None };
+        arrived.ok_or_else(|| Error::new(Kind::StoreUnwritable, "the upload session has ended at the store"))
+    }
 }
 
 impl ChunkProtocol for ObjectUpload {
@@ -168,69 +188,30 @@ impl ChunkProtocol for ObjectUpload {
     }
 
     fn put(&self, bytes: Bytes) -> BoxFuture<'_, ObjectInfo> {
-        Box::pin(async move {
-            self.absorb(0, &bytes);
-            let call = Call::new("POST", self.bucket.uploads(&self.query("media"))).header("content-type", "application/octet-stream");
-            let was_tried = self.was_tried.swap(true, Ordering::Relaxed);
-            match self.bucket.send(Doing::Writing, call.body(bytes)).await? {
-                Ok(answer) => self.published(answer).await,
-                Err(refusal) => self.explained(refusal, was_tried).await,
-            }
-        })
+        Box::pin(self.put_whole(bytes))
     }
 
     fn begin(&self) -> BoxFuture<'_, String> {
-        Box::pin(async move {
-            let call = Call::new("POST", self.bucket.uploads(&self.query("resumable")));
-            let call = call.header("x-upload-content-type", "application/octet-stream");
-            let answer = self.bucket.send(Doing::Writing, call).await?.map_err(|refusal| self.refused(refusal))?;
-            self.bucket.checked_session(answer.header("location").ok_or_else(|| super::nonsense("a session without an address"))?)
-        })
+        Box::pin(self.begin_session())
     }
 
     fn send<'a>(&'a self, session: &'a str, offset: u64, bytes: Bytes, total: Option<u64>) -> BoxFuture<'a, Progress> {
-        Box::pin(self.send_piece(session, offset, bytes, total))
+        Box::pin(async move {
+            self.absorb(offset, &bytes);
+            let was_tried = total.is_some() && self.was_tried.swap(true, Ordering::Relaxed);
+            let reply = resumable::send(&self.bucket.http, session, offset, bytes, total).await?;
+            self.progress(reply, was_tried).await
+        })
     }
 
     fn position<'a>(&'a self, session: &'a str, total: Option<u64>) -> BoxFuture<'a, Progress> {
         Box::pin(async move {
-            let whole = total.map_or("*".to_owned(), |total| total.to_string());
-            let call = Call::new("PUT", session).header("content-range", format!("bytes */{whole}"));
-            let answer = self.bucket.send_to_session(call).await?;
-            if let Err(refusal) = &answer
-                && matches!(refusal.status, 404 | 410)
-                && total.is_some()
-                && let Some(object) = self.arrived().await?
-            {
-                // A session that did its work may be gone, too.
-                return Ok(Progress::Done(object));
-            }
-            self.progress(answer, total.is_some()).await
+            let reply = resumable::position(&self.bucket.http, session, total).await?;
+            self.progress(reply, total.is_some()).await
         })
     }
 
     fn abandon<'a>(&'a self, session: &'a str) -> BoxFuture<'a, ()> {
-        Box::pin(async move {
-            match self.bucket.send_to_session(Call::new("DELETE", session)).await? {
-                // 499 is the answer to a session that was given up.
-                Err(refusal) if !matches!(refusal.status, 404 | 410 | 499) => Err(refusal.error()),
-                _ => Ok(()),
-            }
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_session_says_how_far_it_is() {
-        for (range, expected) in [(None, Some(0)), (Some("bytes=0-42"), Some(43)), (Some("0-42"), Some(43))] {
-            assert_eq!(received(range).ok(), expected, "{range:?}");
-        }
-        for nonsense in ["bytes=1-42", "bytes=0-", "bytes=0-18446744073709551615", "", "42"] {
-            assert_eq!(received(Some(nonsense)).unwrap_err().kind(), Kind::ServerFailed, "{nonsense}");
-        }
+        Box::pin(resumable::abandon(&self.bucket.http, session))
     }
 }
