@@ -331,3 +331,30 @@ fn a_listing_is_not_believed_everything() {
     let store = StoreSettings { provider: "gcs".into(), bucket: BUCKET.into(), endpoint, ..StoreSettings::default() };
     assert_eq!(list_error(&store).kind(), Kind::ServerFailed, "what was not asked for");
 }
+
+#[test]
+fn the_project_of_the_credentials_pays_for_every_request() {
+    let server = GcsServer::start();
+    server.state().payer = Some("project-7".into());
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("person.json");
+    let person = serde_json::json!({
+        "type": "authorized_user", "client_id": "c", "refresh_token": "r", "quota_project_id": "project-7",
+        "token_uri": format!("{}/token", server.http.endpoint),
+    });
+    std::fs::write(&file, person.to_string()).unwrap();
+    let unpaid = StoreSettings { access_token: None, credentials_path: Some(file), ..store(&server) };
+    let refused = list_error(&unpaid);
+    assert!(refused.kind() == Kind::AccessDenied && refused.hint().unwrap().contains("cloud.requester_pays"), "{refused}");
+    let paid = Client::open(&StoreSettings { is_requester_pays: true, ..unpaid }, settings()).unwrap();
+    for (name, size) in [("study/x", 10), ("study/y", 9 << 20)] {
+        put(&paid, name, &pattern(size));
+        assert!(read(&paid, name) == pattern(size));
+    }
+    assert_eq!(names(&paid, "study"), ["study/x", "study/y"]);
+    // A token that ends is renewed on the way.
+    server.state().tokens = vec!["another".into()];
+    paid.delete("study/x").unwrap();
+    assert_eq!(names(&paid, "study"), ["study/y"]);
+    assert_eq!(server.state().grants.len(), 3);
+}
