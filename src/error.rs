@@ -221,6 +221,12 @@ impl Error {
         self
     }
 
+    /// Says more exactly where: the place stands before what the detail says already.
+    pub(crate) fn within(mut self, place: &str) -> Error {
+        self.detail = if self.detail.is_empty() { place.to_owned() } else { format!("{place}: {}", self.detail) }.into();
+        self
+    }
+
     /// Replaces the kind's hint.
     pub fn with_hint(mut self, hint: impl Into<Cow<'static, str>>) -> Error {
         self.hint = Some(hint.into());

@@ -1,5 +1,7 @@
 //! The S3 store against a real S3 server in this process, over a socket, with signatures.
 
+#[path = "support/large_object.rs"]
+mod large_object;
 #[path = "support/s3_server.rs"]
 mod s3_server;
 #[path = "support/store_contract.rs"]
@@ -87,6 +89,16 @@ fn twenty_mebibytes_in_parts_come_back_in_ranges() {
     let ranges = [end - 7..end, 0..1, 1..5_000_000, 5_000_000..5_000_000, 5_000_000..end - 7];
     let expected: Vec<u8> = ranges.iter().flat_map(|range| bytes[range.start as usize..range.end as usize].to_vec()).collect();
     assert!(fetch(&client, "study/pack", &object.version, &ranges).unwrap() == expected);
+}
+
+#[test]
+#[ignore = "by itself, because its peak of memory is that of the process"]
+fn a_gibibyte_passes_through_little_memory() {
+    let bench = Bench::new();
+    let settings = ClientSettings { parallel: 4, ..settings() };
+    let peak = large_object::there_and_back(&Client::open(&bench.store(), settings).unwrap(), 1 << 30, 8 << 20);
+    println!("1 GiB: {} MiB beyond what was held before, the server's share included", peak >> 20);
+    assert!(peak < 256 << 20, "{} MiB", peak >> 20);
 }
 
 #[test]

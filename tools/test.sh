@@ -34,6 +34,9 @@ echo "== a download of a gibibyte, killed twenty times"
 cargo test --features pkcs11 --test resume_after_kill -- --ignored --exact what_was_verified_of_a_gibibyte_is_not_fetched_again --show-output 2>&1 |
   tee -a build/test.log
 
+echo "== an object of a gibibyte to S3 and back, by itself for the same reason"
+cargo test --features pkcs11 --test s3_store -- --ignored --show-output 2>&1 | tee -a build/test.log
+
 echo "== not tested on this machine"
 grep -ahE '^SKIPPED' build/test.log | sort -u || echo "nothing was skipped"
 

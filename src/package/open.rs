@@ -30,7 +30,7 @@ pub(super) struct SealedPackage {
 /// An encrypted object that is in the store with the size that the header says.
 pub(super) struct Object {
     pub(super) role: Role,
-    /// What errors call it: `manifest`, `pack 3`.
+    /// What errors call it: `manifest`, `pack 3 (84185d34..)`.
     pub(super) label: String,
     /// Full name in the store.
     pub(super) remote: String,
@@ -94,7 +94,9 @@ pub(super) fn open_sealed(
     let manifest_object = Object::manifest(client, folder, &header, control)?;
     let manifest = read_manifest(client, &manifest_object, &header, &key, limits, control)?;
     let packs = header.packs.iter().enumerate();
-    let packs = packs.map(|(number, pack)| Object::locate(client, folder, Role::Pack, format!("pack {number}"), pack, control));
+    // By its number in the header and by what its name in the store begins with; names are random and tell nothing.
+    let label = |number: usize, pack: &ObjectRef| format!("pack {number} ({}..)", hex(&pack.name[..4]));
+    let packs = packs.map(|(number, pack)| Object::locate(client, folder, Role::Pack, label(number, pack), pack, control));
     let packs = packs.collect::<Result<Vec<Object>>>()?;
     let id = header.package;
     let facts = PackageFacts::of(header, &sender_id, &manifest, bytes);

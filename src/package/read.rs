@@ -70,7 +70,8 @@ impl SealedPackage {
             let number = numbered(index)?;
             let expected = leaves.get(number).ok_or_else(|| defect("a range has no leaf"))?;
             let found = tree::leaf(bytes);
-            if found == *expected { Ok(()) } else { Err(digests_differ(&format!("{} range {number}", pack.label), expected, &found)) }
+            let range = || format!("{} range {number} of {}", pack.label, ranges.len());
+            if found == *expected { Ok(()) } else { Err(digests_differ(&range(), expected, &found)) }
         };
 
         let mut opener = Opener { package: self, pack, last, chunks: None, tail: Vec::new() };

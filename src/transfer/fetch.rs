@@ -217,7 +217,7 @@ impl Job<'_> {
 
     /// Fetches and checks; the flag of an error tells whether it was the check that failed.
     fn fetch_checked(&self, index: usize, part: &Part<'_>) -> std::result::Result<Vec<u8>, (Error, bool)> {
-        let bytes = if part.range.is_empty() { Vec::new() } else { self.ask(part).map_err(|error| (error, false))? };
+        let bytes = if part.range.is_empty() { Vec::new() } else { self.ask(part).map_err(|error| (self.located(part, error), false))? };
         match (self.verify)(index, &bytes) {
             Ok(()) => Ok(bytes),
             Err(error) => Err((error, true)),
@@ -247,6 +247,19 @@ impl Job<'_> {
         drop(shelf);
         self.changed.notify_all();
         answer
+    }
+
+    /// Says which range it was, where that helps to find what is wrong: a cut that is always at the same place has its reason there.
+    fn located(&self, part: &Part<'_>, error: Error) -> Error {
+        if !matches!(error.kind(), Kind::TransferInterrupted | Kind::TransferTimeout | Kind::ServerFailed | Kind::ObjectChanged) {
+            return error;
+        }
+        // Ranges are numbered by where they lie, not by when they were asked for; objects have names, which are not told.
+        let of_object = || self.parts.iter().filter(|other| other.object == part.object);
+        let number = of_object().filter(|other| other.range.start < part.range.start).count();
+        let Range { start, end } = part.range;
+        let object = if self.spools.len() > 1 { format!("object {} of {}, ", part.object, self.spools.len()) } else { String::new() };
+        error.within(&format!("{object}range {number} ({start}-{end}) of {}", of_object().count()))
     }
 
     fn is_stopped(&self) -> bool {
@@ -436,6 +449,17 @@ mod tests {
             assert_eq!(error.kind(), expected);
             assert_eq!(script.reads.lock().unwrap().iter().filter(|start| **start == RANGE).count(), reads, "{expected:?}");
         }
+    }
+
+    #[test]
+    fn a_range_that_failed_for_good_is_named_with_what_came_of_it() {
+        let script = Arc::new(script_with(3, &[(1, &[Fault::Short; 9])]));
+        let error = fetch_all(&script, settings(), &Control::new()).unwrap_err();
+        let came = "99 bytes came where 100 were asked for; gave up after 3 attempts";
+        assert_eq!(error.detail(), format!("range 1 (100-200) of 3: {came}"));
+        let script = Arc::new(script_with(3, &[(0, &[Fault::Fails(Kind::AccessDenied)])]));
+        let error = fetch_all(&script, settings(), &Control::new()).unwrap_err();
+        assert_eq!(error.detail(), "scripted", "no fault of the range");
     }
 
     #[test]
