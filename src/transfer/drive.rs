@@ -1,6 +1,6 @@
 //! What stores for people have in common: a file with the credentials of an app, names that are parts of a path, listings page by page.
 //!
-//! Everything here distrusts the server: a listing ends, an object is in it once, and nothing that it says reaches a message.
+//! Listings of S3 are kept in bounds here, too. Everything here distrusts the server: a listing ends, an object is in it once, and nothing that it says reaches a message.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;

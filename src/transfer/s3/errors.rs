@@ -60,6 +60,8 @@ fn answered(doing: Doing, code: Option<&str>, status: u16) -> Error {
         ("PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException", _) | (_, 301 | 307) => {
             Error::new(Kind::ConfigInvalidValue, "the bucket is in another region than cloud.region").at(Stage::Transfer)
         }
+        // The SDK follows no redirect, and rightly: it would take the signature along.
+        (_, 300..=399) => Error::new(Kind::ServerFailed, format!("the store sent the request elsewhere, status {status}")),
         ("SlowDown" | "RequestTimeout" | "InternalError" | "ServiceUnavailable", _) | (_, 408 | 429 | 500..=599) => {
             Error::new(Kind::ServerFailed, format!("status {status}"))
         }
@@ -67,6 +69,7 @@ fn answered(doing: Doing, code: Option<&str>, status: u16) -> Error {
         ("NoSuchKey" | "NotFound", _) | (_, 404) => Error::new(Kind::ObjectNotFound, ""),
         ("InvalidRange", _) | (_, 416) => Error::new(Kind::ObjectChanged, "the range ends past the object"),
         (_, 401 | 403) => Error::new(Kind::AccessDenied, format!("status {status}")),
+        ("", 200..=299) => Error::new(Kind::ServerFailed, "the store's answer cannot be read"),
         // Another writer at the same moment; what it will leave behind is not known yet.
         ("ConditionalRequestConflict", _) | (_, 409) => Error::new(Kind::ServerFailed, "somebody else writes the object"),
         (_, 412) if doing == Doing::Writing => Error::new(Kind::ObjectExists, ""),
@@ -108,6 +111,8 @@ mod tests {
             (Doing::Writing, Some("EntityTooLarge"), 400, Kind::StoreUnwritable),
             (Doing::Writing, Some("NoSuchUpload"), 404, Kind::TransferInterrupted),
             (Doing::Listing, Some("PermanentRedirect"), 301, Kind::ConfigInvalidValue),
+            (Doing::Reading, None, 302, Kind::ServerFailed),
+            (Doing::Listing, None, 200, Kind::ServerFailed),
         ] {
             assert_eq!(answered(doing, code, status).kind(), expected, "{code:?} {status}");
         }

@@ -17,12 +17,10 @@ use aws_sdk_s3::types::RequestPayer;
 
 use self::errors::translate;
 use super::attempt::Patience;
+use super::drive::{Found, Pages, nonsense};
 use super::http::{Doing, Place, range_header, read_body, total_of};
-use super::{Address, Attempt, BoxFuture, ClientSettings, LISTED_OBJECTS, ObjectInfo, ObjectStore, Replace, StoreSettings, Upload};
-use crate::error::{Error, Kind, Result, Stage};
-
-/// Pages without an object after which a listing is given up: a server may send some, but not for ever.
-const EMPTY_PAGES: usize = 1_000;
+use super::{Address, Attempt, BoxFuture, ClientSettings, ObjectInfo, ObjectStore, Replace, StoreSettings, Upload};
+use crate::error::{Error, Kind, Result};
 
 /// A bucket.
 pub(super) struct S3Store {
@@ -108,7 +106,7 @@ impl Bucket {
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>> {
         let attempt = Attempt::current();
         let prefix = (!prefix.is_empty()).then(|| prefix.to_owned());
-        let (mut found, mut next_page, mut empty_pages) = (Vec::new(), None, 0);
+        let (mut found, mut pages, mut next_page) = (Found::default(), Pages::default(), None);
         loop {
             let request = self
                 .client
@@ -122,22 +120,18 @@ impl Bucket {
             for object in page.contents() {
                 let Some(name) = object.key() else { return Err(nonsense("an object without a name")) };
                 let size = length(object.size()).ok_or_else(|| nonsense("an object without a size"))?;
-                found.push(ObjectInfo { name: name.to_owned(), size, version: version_of(object.e_tag(), size, object.last_modified()) });
-            }
-            if found.len() > LISTED_OBJECTS {
-                return Err(Error::new(Kind::LimitExceeded, format!("more than {LISTED_OBJECTS} objects")).at(Stage::Transfer));
+                found.add(ObjectInfo { name: name.to_owned(), size, version: version_of(object.e_tag(), size, object.last_modified()) })?;
             }
             if page.is_truncated() != Some(true) {
-                break;
+                pages.turn(page.contents().len(), None)?;
+                return Ok(found.sorted());
             }
-            empty_pages += usize::from(page.contents().is_empty());
             next_page = page.next_continuation_token().map(str::to_owned);
-            if next_page.is_none() || empty_pages > EMPTY_PAGES {
+            pages.turn(page.contents().len(), next_page.as_deref())?;
+            if next_page.is_none() {
                 return Err(nonsense("a listing without an end"));
             }
         }
-        found.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(found)
     }
 
     async fn head(&self, name: &str) -> Result<ObjectInfo> {
@@ -204,10 +198,6 @@ fn unquoted(e_tag: &str) -> &str {
 
 fn length(length: Option<i64>) -> Option<u64> {
     u64::try_from(length?).ok()
-}
-
-fn nonsense(what: &str) -> Error {
-    Error::new(Kind::ServerFailed, format!("the store sent {what}"))
 }
 
 #[cfg(test)]
