@@ -1,8 +1,14 @@
-//! Google Cloud Storage, by its JSON API.
+//! Google Cloud Storage, by version 1 of its JSON API.
 //!
-//! The version of an object is its generation. Reads carry it as a condition and compare it with the answer's; writes carry it, or 0 for a name
-//! that must be free, so the store itself decides every race.
+//! The version of an object is its generation, a number that every write changes. A read asks for it as a condition, so a replaced object
+//! is refused and not served; and the answer says which generation its bytes are of, for gateways that know no conditions. (By
+//! `generation=` a bucket with versioning would go on to serve what was replaced, and nobody would learn of the change.)
+//!
+//! There are no folders: a name is a text that happens to have slashes.
 
+mod bucket;
+mod crc;
+mod errors;
 mod upload;
 
 use std::ops::Range;
@@ -10,89 +16,25 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::attempt::Patience;
+use self::bucket::{Bucket, Metadata, check_name, is_generation};
+use self::errors::Refusal;
 use super::drive::{Found, Pages, nonsense};
-use super::google::credentials;
-use super::http::{Answer, Call, Doing, Http, Tokens, encoded, keeps_credentials, private_origin, range_header, total_of};
+use super::http::{Call, Doing, encoded, range_header, total_of};
 use super::{Address, BoxFuture, ClientSettings, ObjectInfo, ObjectStore, Replace, StoreSettings, Upload};
-use crate::error::{Error, Kind, Result, Stage};
+use crate::error::{Error, Kind, Result};
 
-/// Google's own server.
-const ENDPOINT: &str = "https://storage.googleapis.com";
-/// May read and write objects, and nothing else.
-const SCOPE: &str = "https://www.googleapis.com/auth/devstorage.read_write";
+/// Objects of a page, the most that the API recommends.
+const PAGE: u32 = 1_000;
 
 /// A bucket.
 pub(super) struct GcsStore {
     bucket: Arc<Bucket>,
 }
 
-/// What all operations and uploads of a bucket share.
-struct Bucket {
-    http: Http,
-    base: String,
-    name: String,
-    /// `None` for an emulator on this machine.
-    tokens: Option<Tokens>,
-    /// `&userProject=…` where whoever reads pays.
-    payer: String,
-    patience: Patience,
-}
-
-/// What Google tells about an object. Numbers are texts in its JSON.
-#[derive(Deserialize)]
-struct Resource {
-    name: Option<String>,
-    size: Option<String>,
-    generation: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Page {
-    #[serde(default)]
-    items: Vec<Resource>,
-    #[serde(rename = "nextPageToken")]
-    next: Option<String>,
-}
-
-impl Resource {
-    fn object(self, name: Option<&str>) -> Result<ObjectInfo> {
-        let name = name.map(str::to_owned).or(self.name).ok_or_else(|| nonsense("an object without a name"))?;
-        let size = self.size.and_then(|size| size.parse().ok()).ok_or_else(|| nonsense("an object without a size"))?;
-        let version = self.generation.filter(|text| is_generation(text)).ok_or_else(|| nonsense("an object without a generation"))?;
-        Ok(ObjectInfo { name, size, version })
-    }
-}
-
-/// A generation is a number; anything else is not put into a URL.
-fn is_generation(text: &str) -> bool {
-    !text.is_empty() && text.len() <= 20 && text.bytes().all(|byte| byte.is_ascii_digit())
-}
-
 impl GcsStore {
-    /// Finds the credentials. Nothing is sent yet.
+    /// Reads the credentials. Nothing is sent yet.
     pub fn open(store: &StoreSettings, client: &ClientSettings) -> Result<GcsStore> {
-        if store.bucket.is_empty() {
-            return Err(Error::new(Kind::ConfigInvalidValue, "provider gcs needs cloud.bucket"));
-        }
-        let base = store.endpoint.as_deref().unwrap_or(ENDPOINT).trim_end_matches('/').to_owned();
-        private_origin("cloud.endpoint", &base)?;
-        let found = credentials::find(store, SCOPE)?;
-        // An emulator on this machine needs none.
-        if found.is_none() && !(base.starts_with("http://") && keeps_credentials(&base)) {
-            return Err(credentials::missing());
-        }
-        let (tokens, project) = found.map_or((None, None), |found| (Some(found.tokens), found.project));
-        let payer = match (store.is_requester_pays, project) {
-            (false, _) => String::new(),
-            (true, Some(project)) => format!("&userProject={}", encoded(&project)),
-            (true, None) => {
-                return Err(Error::new(Kind::ConfigInvalidValue, "cloud.requester_pays needs credentials that name a project"));
-            }
-        };
-        let http = Http::open(store, &base, client.timeout)?;
-        let patience = Patience::new(client.retries, client.timeout);
-        Ok(GcsStore { bucket: Arc::new(Bucket { http, base, name: store.bucket.clone(), tokens, payer, patience }) })
+        Ok(GcsStore { bucket: Arc::new(Bucket::open(store, client)?) })
     }
 }
 
@@ -102,36 +44,31 @@ impl ObjectStore for GcsStore {
     }
 
     fn describe(&self) -> String {
-        format!("gs://{}", self.bucket.name)
+        self.bucket.describe()
     }
 
     fn is_encrypted_in_transit(&self) -> bool {
-        self.bucket.http.place().is_tls()
+        self.bucket.is_tls()
     }
 
     fn address(&self) -> Option<Address> {
-        Some(self.bucket.http.place().address())
+        Some(self.bucket.address())
     }
 
     fn credentials(&self) -> BoxFuture<'_, String> {
-        Box::pin(async move {
-            match &self.bucket.tokens {
-                Some(tokens) => tokens.authorization(&self.bucket.http).await.map(|_| tokens.found().to_owned()),
-                None => Ok("none: an emulator on this machine".to_owned()),
-            }
-        })
+        Box::pin(self.bucket.credentials())
     }
 
     fn list<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Vec<ObjectInfo>> {
-        Box::pin(self.bucket.list(prefix))
+        Box::pin(list(&self.bucket, prefix))
     }
 
     fn head<'a>(&'a self, name: &'a str) -> BoxFuture<'a, ObjectInfo> {
-        Box::pin(self.bucket.head(name))
+        Box::pin(async move { self.bucket.look(name).await?.object() })
     }
 
     fn read<'a>(&'a self, name: &'a str, range: Range<u64>, version: Option<&'a str>) -> BoxFuture<'a, Vec<u8>> {
-        Box::pin(self.bucket.read(name, range, version))
+        Box::pin(read(&self.bucket, name, range, version))
     }
 
     fn upload<'a>(&'a self, name: &'a str, replace: Replace) -> BoxFuture<'a, Box<dyn Upload>> {
@@ -139,91 +76,67 @@ impl ObjectStore for GcsStore {
     }
 
     fn delete<'a>(&'a self, name: &'a str) -> BoxFuture<'a, ()> {
-        Box::pin(self.bucket.delete(name))
+        Box::pin(delete(&self.bucket, name, None))
     }
 }
 
-impl Bucket {
-    async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>> {
-        let (mut found, mut pages, mut next) = (Found::default(), Pages::default(), None::<String>);
-        loop {
-            let mut url = format!("{}/storage/v1/b/{}/o?maxResults=1000&prefix={}", self.base, encoded(&self.name), encoded(prefix));
-            if let Some(next) = &next {
-                url.push_str(&format!("&pageToken={}", encoded(next)));
+#[derive(Deserialize)]
+struct Page {
+    #[serde(default)]
+    items: Vec<Metadata>,
+    #[serde(rename = "nextPageToken")]
+    next: Option<String>,
+}
+
+async fn list(bucket: &Bucket, prefix: &str) -> Result<Vec<ObjectInfo>> {
+    let query = format!("prefix={}&maxResults={PAGE}&fields=items(name,size,generation),nextPageToken", encoded(prefix));
+    let (mut pages, mut found, mut next) = (Pages::default(), Found::default(), None::<String>);
+    loop {
+        let turned = next.map(|token| format!("&pageToken={}", encoded(&token))).unwrap_or_default();
+        let page: Page = bucket.ask(Doing::Listing, bucket.objects(&format!("{query}{turned}"))).await?;
+        pages.turn(page.items.len(), page.next.as_deref())?;
+        for item in &page.items {
+            let object = item.object()?;
+            if !object.name.starts_with(prefix) {
+                return Err(nonsense("an object that was not asked for"));
             }
-            let answer = self.send(Call::new("GET", url + &self.payer)).await?;
-            let page: Page = self.accepted(answer, Doing::Listing)?.json().await?;
-            pages.turn(page.items.len(), page.next.as_deref())?;
-            for item in page.items {
-                found.add(item.object(None)?)?;
-            }
-            match page.next {
-                Some(token) => next = Some(token),
-                None => return Ok(found.sorted()),
-            }
+            found.add(object)?;
+        }
+        match page.next {
+            Some(token) => next = Some(token),
+            None => return Ok(found.sorted()),
         }
     }
+}
 
-    async fn head(&self, name: &str) -> Result<ObjectInfo> {
-        let answer = self.send(Call::new("GET", format!("{}?alt=json{}", self.object(name), self.payer))).await?;
-        self.accepted(answer, Doing::Reading)?.json::<Resource>().await?.object(Some(name))
+async fn read(bucket: &Bucket, name: &str, range: Range<u64>, version: Option<&str>) -> Result<Vec<u8>> {
+    check_name(name)?;
+    let Some(header) = range_header(&range) else { return Ok(Vec::new()) };
+    // What is no generation was none of an object here, so it is not asked for but compared.
+    let condition = version.filter(|version| is_generation(version));
+    let query = condition.map_or("alt=media".to_owned(), |version| format!("alt=media&ifGenerationMatch={version}"));
+    // An object that is kept compressed is served as it is kept: unpacked by the store, it would have no ranges.
+    let call = Call::new("GET", bucket.object(name, &query)).header("range", header).header("accept-encoding", "gzip");
+    let answer = bucket.send(Doing::Reading, call).await?.map_err(Refusal::error)?;
+    let generation = answer.header("x-goog-generation").ok_or_else(|| nonsense("bytes without saying of what"))?;
+    if version.is_some_and(|version| version != generation) {
+        return Err(Error::new(Kind::ObjectChanged, ""));
     }
-
-    async fn read(&self, name: &str, range: Range<u64>, version: Option<&str>) -> Result<Vec<u8>> {
-        let Some(header) = range_header(&range) else { return Ok(Vec::new()) };
-        let mut url = format!("{}?alt=media{}", self.object(name), self.payer);
-        if let Some(version) = version {
-            if !is_generation(version) {
-                // A version that no listing of this store can have told: who asks for it means an object of another one, if there is one.
-                self.head(name).await?;
-                return Err(Error::new(Kind::ObjectChanged, ""));
-            }
-            url.push_str(&format!("&ifGenerationMatch={version}"));
-        }
-        let answer = self.send(Call::new("GET", url).header("range", header)).await?;
-        let answer = self.accepted(answer, Doing::Reading)?;
-        // A server that does not know the condition is not believed.
-        if let (Some(version), Some(found)) = (version, answer.header("x-goog-generation"))
-            && version != found
-        {
-            return Err(Error::new(Kind::ObjectChanged, ""));
-        }
-        total_of(answer.header("content-range").unwrap_or_default(), &range)?;
-        if answer.status != 206 {
-            return Err(Error::new(Kind::TransferInterrupted, "the store sent another range than it was asked for"));
-        }
-        answer.range(range.end - range.start).await
+    total_of(answer.header("content-range").unwrap_or_default(), &range)?;
+    if answer.status != 206 {
+        return Err(Error::new(Kind::TransferInterrupted, "the store sent another range than it was asked for"));
     }
+    answer.range(range.end - range.start).await
+}
 
-    async fn delete(&self, name: &str) -> Result<()> {
-        let answer = self.send(Call::new("DELETE", format!("{}?alt=json{}", self.object(name), self.payer))).await?;
-        match answer.status {
-            404 => Ok(()),
-            _ => self.accepted(answer, Doing::Writing).map(drop),
-        }
-    }
-
-    /// Address of an object.
-    fn object(&self, name: &str) -> String {
-        format!("{}/storage/v1/b/{}/o/{}", self.base, encoded(&self.name), encoded(name))
-    }
-
-    /// Sends a request with a token, and once more with a new one if the store does not take the first.
-    async fn send(&self, call: Call) -> Result<Answer> {
-        match &self.tokens {
-            Some(tokens) => super::drive::authorized(&self.http, &self.http, tokens, call).await,
-            None => self.http.send(call).await,
-        }
-    }
-
-    fn accepted(&self, answer: Answer, doing: Doing) -> Result<Answer> {
-        match answer.status {
-            404 if doing == Doing::Listing => Err(Error::new(Kind::ObjectNotFound, "the bucket does not exist")),
-            // Asked for with a project that does not pay, or without one.
-            400 if answer.header("x-goog-user-project").is_some() => {
-                Err(Error::new(Kind::AccessDenied, "the bucket's readers pay").at(Stage::Transfer))
-            }
-            _ => answer.accepted(doing),
-        }
+/// Removes an object; of a certain generation only, where one is given.
+async fn delete(bucket: &Bucket, name: &str, generation: Option<&str>) -> Result<()> {
+    check_name(name)?;
+    let query = generation.map(|generation| format!("ifGenerationMatch={generation}")).unwrap_or_default();
+    match bucket.send(Doing::Writing, Call::new("DELETE", bucket.object(name, &query))).await? {
+        Ok(_) => Ok(()),
+        Err(refusal) if refusal.status == 404 => Ok(()),
+        Err(refusal) if refusal.is_condition() => Err(Error::new(Kind::ServerFailed, "somebody else writes the object")),
+        Err(refusal) => Err(refusal.error()),
     }
 }

@@ -49,8 +49,8 @@ pub(in crate::transfer) async fn position(http: &Http, session: &str, total: Opt
 pub(in crate::transfer) async fn abandon(http: &Http, session: &str) -> Result<()> {
     let answer = http.send(Call::new("DELETE", session)).await?;
     match answer.status {
-        200..=299 | 404 | 410 | 499 => Ok(()),
-        _ => Err(answer.refused(Doing::Writing)),
+        404 | 410 | 499 => Ok(()),
+        _ => answer.accepted(Doing::Writing).map(drop),
     }
 }
 
