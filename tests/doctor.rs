@@ -3,6 +3,7 @@
 #[path = "support/s3_server.rs"]
 mod s3_server;
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use s3_server::S3Server;
@@ -77,11 +78,15 @@ fn the_step_that_fails_is_named_and_is_the_last() {
     let place = tempfile::tempdir().unwrap();
     let server = S3Server::start(&place.path().join("root"), &["studies"]);
     let store = s3(place.path(), &server);
+    let write_secret = |path: &Path, text: &str| {
+        std::fs::write(path, text).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    };
     let free = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
     let wrong_key = place.path().join("wrong");
-    std::fs::write(&wrong_key, "[default]\naws_access_key_id = canary\naws_secret_access_key = canary\n").unwrap();
+    write_secret(&wrong_key, "[default]\naws_access_key_id = canary\naws_secret_access_key = canary\n");
     let no_key = place.path().join("none");
-    std::fs::write(&no_key, "[other]\naws_access_key_id = canary\naws_secret_access_key = canary\n").unwrap();
+    write_secret(&no_key, "[other]\naws_access_key_id = canary\naws_secret_access_key = canary\n");
     let endpoint = |url: String| StoreSettings { endpoint: Some(url), ..store.clone() };
     for (store, step, kind) in [
         (StoreSettings { bucket: String::new(), ..store.clone() }, "settings", Kind::ConfigInvalidValue),

@@ -133,7 +133,7 @@ fn a_refresh_token_gets_tokens_and_gets_another_when_one_ends() {
     let write = |refresh: &str| {
         let uri = format!("{}/oauth2/token", server.http.endpoint);
         let app = serde_json::json!({ "refresh_token": refresh, "client_id": "app-key", "client_secret": "s&=", "token_uri": uri });
-        std::fs::write(&file, app.to_string()).unwrap();
+        store_contract::write_secret(&file, &app.to_string());
     };
     write("good-refresh");
     let by_file = StoreSettings { access_token: None, credentials_path: Some(file.clone()), ..store(&server) };
@@ -170,7 +170,7 @@ fn credentials_that_do_not_serve_are_told_apart() {
         ("{}", Kind::CredentialsMissing),
         ("{\"refresh_token\": \"r\", \"client_id\": \"c\", \"token_uri\": \"http://dropbox.example.org/token\"}", Kind::ConfigInvalidValue),
     ] {
-        std::fs::write(&file, text).unwrap();
+        store_contract::write_secret(&file, text);
         let by_file = StoreSettings { credentials_path: Some(file.clone()), ..none.clone() };
         assert_eq!(Client::open(&by_file, settings()).err().unwrap().kind(), kind, "{text}");
     }

@@ -212,6 +212,7 @@ fn a_refused_connection_uses_the_guides_words() {
     site.config.set("transfer.retries", "0").unwrap();
     let credentials = site.path("credentials");
     std::fs::write(&credentials, "[default]\naws_access_key_id = key\naws_secret_access_key = secret\n").unwrap();
+    std::fs::set_permissions(&credentials, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     site.config.set("cloud.credentials_path", credentials.to_str().unwrap()).unwrap();
     let mut request = Request::new(Some("one"));
     request.set("operations", "load").unwrap();

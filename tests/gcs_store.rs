@@ -100,7 +100,7 @@ fn service_account(folder: &Path, token_uri: &str) -> Option<PathBuf> {
         "private_key": std::fs::read_to_string(folder.join("key.pem")).unwrap(), "token_uri": token_uri,
     });
     let path = folder.join("account.json");
-    std::fs::write(&path, file.to_string()).unwrap();
+    store_contract::write_secret(&path, &file.to_string());
     Some(path)
 }
 
@@ -135,7 +135,7 @@ fn credentials_that_do_not_serve_are_told_apart() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("file.json");
     let open = |text: &str| {
-        std::fs::write(&path, text).unwrap();
+        store_contract::write_secret(&path, text);
         let store = StoreSettings { credentials_path: Some(path.clone()), ..store("https://storage.example") };
         let error = Client::open(&store, settings()).err().unwrap();
         assert!(!error.to_string().contains("canary"), "{error}");
@@ -151,7 +151,7 @@ fn credentials_that_do_not_serve_are_told_apart() {
     // A permission that was withdrawn.
     let (server, _) = scripted(vec![json(400, &json!({"error": "invalid_grant", "error_description": "canary"}))]);
     let user = json!({"type": "authorized_user", "client_id": "c", "refresh_token": "r", "token_uri": format!("{}/t", server.endpoint)});
-    std::fs::write(&path, user.to_string()).unwrap();
+    store_contract::write_secret(&path, &user.to_string());
     let error = client(&StoreSettings { credentials_path: Some(path), ..store(&server.endpoint) }).list("", &Control::new()).unwrap_err();
     assert_eq!(error.kind(), Kind::AccessDenied);
     assert!(!error.to_string().contains("canary"));

@@ -342,7 +342,7 @@ fn the_project_of_the_credentials_pays_for_every_request() {
         "type": "authorized_user", "client_id": "c", "refresh_token": "r", "quota_project_id": "project-7",
         "token_uri": format!("{}/token", server.http.endpoint),
     });
-    std::fs::write(&file, person.to_string()).unwrap();
+    store_contract::write_secret(&file, &person.to_string());
     let unpaid = StoreSettings { access_token: None, credentials_path: Some(file), ..store(&server) };
     let refused = list_error(&unpaid);
     assert!(refused.kind() == Kind::AccessDenied && refused.hint().unwrap().contains("cloud.requester_pays"), "{refused}");

@@ -69,7 +69,7 @@ fn list_error(client: &Client) -> Error {
 
 fn file(place: &tempfile::TempDir, fields: &serde_json::Value) -> Option<PathBuf> {
     let file = place.path().join("google.json");
-    std::fs::write(&file, fields.to_string()).unwrap();
+    store_contract::write_secret(&file, &fields.to_string());
     Some(file)
 }
 

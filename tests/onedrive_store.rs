@@ -63,7 +63,7 @@ fn list_error(store: &StoreSettings) -> Error {
 /// A file of credentials.
 fn app(place: &tempfile::TempDir, fields: serde_json::Value) -> Option<PathBuf> {
     let file = place.path().join("onedrive.json");
-    std::fs::write(&file, fields.to_string()).unwrap();
+    store_contract::write_secret(&file, &fields.to_string());
     Some(file)
 }
 

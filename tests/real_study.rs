@@ -74,9 +74,7 @@ fn the_volume_is_pydicoms_over_a_local_folder_and_over_s3() {
         ("cloud.region", "us-east-1"),
         ("cloud.endpoint", server.endpoint.as_str()),
     ];
-    let file = site.path("credentials");
-    std::fs::write(&file, format!("[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n", server.access_key, server.secret_key))
-        .unwrap();
+    let file = server.credentials_file(&site.path(""));
     let mut hospital = site.hospital_config();
     for (key, value) in s3.iter().chain(&[("cloud.credentials_path", file.to_str().unwrap())]) {
         hospital.set(key, value).unwrap();

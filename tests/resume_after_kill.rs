@@ -141,6 +141,7 @@ impl World {
         site.seal(&study, "incoming/one");
         fs::remove_dir_all(&study).unwrap();
         fs::write(site.path("credentials"), "[default]\naws_access_key_id = x\naws_secret_access_key = x\n").unwrap();
+        fs::set_permissions(site.path("credentials"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         let traffic = Arc::new(Traffic::default());
         let server = serve(site.path("store"), Arc::clone(&traffic));
         World { site, traffic, server, expected }

@@ -158,7 +158,7 @@ fn wrong_credentials_are_told_from_none() {
     let bench = Bench::new();
     let file = bench.place.path().join("other");
     let open = |text: String| {
-        std::fs::write(&file, text).unwrap();
+        store_contract::write_secret(&file, &text);
         let store = StoreSettings { credentials_path: Some(file.clone()), ..bench.store() };
         Client::open(&store, settings()).unwrap().list("", &Control::new()).unwrap_err()
     };

@@ -14,6 +14,9 @@ pub const RANGE: usize = 64 << 10;
 /// The range whose answers are spoiled.
 pub const SPOILED: usize = 2;
 
+/// The case of a network that wants to be logged in to.
+pub const PORTAL: &str = "a portal's page in place of the store";
+
 /// One line of the table.
 pub struct Case {
     pub what: &'static str,
@@ -135,12 +138,7 @@ pub fn on_the_line() -> Vec<Case> {
             Kind::ObjectChanged,
             "the range ends past the object",
         ),
-        passing(
-            "a portal's page in place of the store",
-            Fault::reply(200, &[("content-type", "text/html")], "<html>Log in, please"),
-            TransferInterrupted,
-            "another range",
-        ),
+        passing(PORTAL, Fault::reply(200, &[("content-type", "text/html")], "<html>Log in, please"), TransferInterrupted, "another range"),
         passing("a pause asked for in seconds", Fault::reply(503, &[("retry-after", "0")], "canary"), ServerFailed, "status 503"),
         passing(
             "a pause asked for until a date",
@@ -179,6 +177,26 @@ pub fn of_s3() -> Vec<Case> {
         passing("too slow", Fault::s3(400, "RequestTimeout"), Kind::ServerFailed, "status 400"),
         passing("an error that is no XML", Fault::reply(503, &[("content-type", "application/xml")], "<Error><Co"), Kind::ServerFailed, ""),
         harmless("a body that is said to be compressed", header("content-encoding", "gzip")),
+    ]
+}
+
+/// What only Dropbox says.
+pub fn of_dropbox() -> Vec<Case> {
+    let metadata = |answer: &Answer| answer.header("dropbox-api-result").expect("an answer says what it is of").to_owned();
+    let other = Fault::change(move |answer| {
+        let text = metadata(&answer).replacen("\"rev\":\"", "\"rev\":\"0f", 1);
+        answer.with("dropbox-api-result", &text)
+    });
+    vec![
+        lasting("another version by its rev", other, Kind::ObjectChanged, ""),
+        passing(
+            "bytes of nothing",
+            Fault::change(|answer| answer.without("dropbox-api-result")),
+            Kind::ServerFailed,
+            "without saying of what",
+        ),
+        passing("too many requests, said by Dropbox", Fault::reply(429, &[("retry-after", "0")], "{}"), Kind::ServerFailed, "status 429"),
+        lasting("a token that is over", Fault::reply(401, &[], "{\"error_summary\": \"expired_access_token/\"}"), Kind::AccessDenied, ""),
     ]
 }
 

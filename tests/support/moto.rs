@@ -3,6 +3,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -39,6 +40,7 @@ impl Moto {
     pub fn credentials_file(&self, folder: &Path) -> PathBuf {
         let path = folder.join("moto-credentials");
         std::fs::write(&path, "[default]\naws_access_key_id = key\naws_secret_access_key = secret\n").expect("the file can be written");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("the mode can be set");
         path
     }
 

@@ -17,6 +17,7 @@
 //! ```
 #![allow(dead_code)]
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
@@ -77,6 +78,7 @@ impl S3Server {
         let path = folder.join("s3-credentials");
         let text = format!("[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n", self.access_key, self.secret_key);
         std::fs::write(&path, text).expect("the file can be written");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("the mode can be set");
         path
     }
 }

@@ -7,6 +7,13 @@ use smp::control::Control;
 use smp::error::Kind;
 use smp::transfer::{Client, FetchPlan, Replace};
 
+/// Writes a file of credentials as it must be: its owner's alone.
+pub fn write_secret(path: &std::path::Path, text: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
 /// Sizes and counts, so that a slow stand-in is not asked for more than it can do.
 pub struct Extent {
     /// Objects in the folder whose listing must have more than one page.

@@ -126,7 +126,7 @@ fn sources(store: &StoreSettings, timeout: Duration, environment: &dyn Fn(&str) 
 /// A connection string, the URL of a container with a SAS, a SAS alone, or an app of Entra ID in JSON.
 fn of_file(store: &StoreSettings, path: &Path, timeout: Duration) -> Result<Said> {
     let found = "cloud.credentials_path";
-    let text = secret_file::read(path, FILE_BYTES)?;
+    let text = secret_file::read(path, secret_file::SETTING, FILE_BYTES)?;
     let text = text.trim();
     if text.starts_with('{') {
         // The parser's complaint may quote the secret.

@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use super::super::attempt::Patience;
-use super::super::drive::{authorized, credentials, nonsense, token_endpoint};
-use super::super::http::{Answer, Call, Doing, Http, RefreshToken, Tokens, private_origin};
+use super::super::http::{Answer, Call, Doing, Http, RefreshToken, Tokens, authorized, private_origin, token_endpoint};
+use super::super::listing::nonsense;
+use super::super::secret_file;
 use super::super::{ClientSettings, ObjectInfo, StoreSettings};
 use super::errors::Refusal;
 use crate::error::{Error, Kind, Result};
@@ -192,7 +193,7 @@ fn tokens(store: &StoreSettings) -> Result<Tokens> {
         return Err(Error::new(Kind::CredentialsMissing, "provider dropbox needs cloud.credentials_path or cloud.access_token")
             .with_hint("docs/clouds/dropbox.md says how to get a refresh token"));
     };
-    let app: App = credentials(path)?;
+    let app: App = secret_file::app(path, secret_file::SETTING)?;
     let refresh = RefreshToken {
         url: token_endpoint(app.token_uri, TOKENS)?,
         client_id: app.client_id,

@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::super::Attempt;
-use super::super::drive::unsafe_name;
 use super::super::http::{Answer, Doing};
+use super::super::names::unsafe_name;
 use crate::error::{Error, Kind};
 
 /// A refusal, as it was said.

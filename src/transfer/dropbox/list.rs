@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, HashMap};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::super::drive::{Found, Pages, nonsense};
 use super::super::http::Doing;
+use super::super::listing::{Found, Pages, nonsense};
 use super::super::{Attempt, ObjectInfo};
 use super::account::{Account, Metadata};
 use crate::error::Result;

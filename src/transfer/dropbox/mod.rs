@@ -18,8 +18,9 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use self::account::{Account, Content, Metadata};
-use super::drive::{check_parts, nonsense};
 use super::http::{Doing, range_header, total_of};
+use super::listing::nonsense;
+use super::names::check_parts;
 use super::{Address, BoxFuture, ClientSettings, ObjectInfo, ObjectStore, Replace, StoreSettings, Upload};
 use crate::error::{Error, Kind, Result};
 

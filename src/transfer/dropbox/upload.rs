@@ -12,8 +12,8 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::super::drive::check_parts;
 use super::super::http::{Answer, Doing};
+use super::super::names::check_parts;
 use super::super::session::{ChunkProtocol, Progress, SessionUpload};
 use super::super::{BoxFuture, ObjectInfo, Replace, Upload};
 use super::account::{Account, Content, Metadata};

@@ -8,9 +8,10 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::super::attempt::Patience;
-use super::super::drive::{authorized, nonsense, unsafe_name};
 use super::super::google::credentials;
-use super::super::http::{Answer, Call, Doing, Http, Tokens, encoded, private_origin};
+use super::super::http::{Answer, Call, Doing, Http, Tokens, authorized, encoded, private_origin};
+use super::super::listing::nonsense;
+use super::super::names::unsafe_name;
 use super::super::{Address, ClientSettings, ObjectInfo, StoreSettings};
 use super::errors::Refusal;
 use crate::error::{Error, Kind, Result};

@@ -18,8 +18,8 @@ use serde::Deserialize;
 
 use self::bucket::{Bucket, Metadata, check_name, is_generation};
 use self::errors::Refusal;
-use super::drive::{Found, Pages, nonsense};
 use super::http::{Call, Doing, encoded, range_header, total_of};
+use super::listing::{Found, Pages, nonsense};
 use super::{Address, BoxFuture, ClientSettings, ObjectInfo, ObjectStore, Replace, StoreSettings, Upload};
 use crate::error::{Error, Kind, Result};
 

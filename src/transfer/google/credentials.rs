@@ -17,9 +17,8 @@ use serde::Deserialize;
 use serde_json::json;
 use time::OffsetDateTime;
 
-use super::super::StoreSettings;
-use super::super::drive::token_endpoint;
-use super::super::http::{Call, Fetch, RefreshToken, Tokens, encoded};
+use super::super::http::{Call, Fetch, RefreshToken, Tokens, encoded, token_endpoint};
+use super::super::{StoreSettings, secret_file};
 use crate::error::{Error, Kind, Result, Stage};
 use crate::secret::Secret;
 
@@ -27,8 +26,6 @@ use crate::secret::Secret;
 const TOKEN_URL: &str = "https://oauth2.googleapis.com/token";
 /// Life of an assertion, in seconds: the longest that Google takes.
 const LIFE_S: i64 = 3_600;
-/// A file of credentials is a few kilobytes.
-const FILE_BYTES: u64 = 64 << 10;
 
 /// A file of credentials, of any type; what is missing is missed when it is needed.
 #[derive(Deserialize)]
@@ -60,7 +57,7 @@ pub(in crate::transfer) fn find(store: &StoreSettings, scope: &'static str) -> R
         return Ok(Some(Found { tokens: Tokens::given(Arc::clone(token), "cloud.access_token"), project: None }));
     }
     if let Some(path) = &store.credentials_path {
-        return from_file(path, "cloud.credentials_path", scope).map(Some);
+        return from_file(path, secret_file::SETTING, scope).map(Some);
     }
     let variable = std::env::var_os("GOOGLE_APPLICATION_CREDENTIALS").filter(|value| !value.is_empty());
     if let Some(path) = variable {
@@ -91,13 +88,7 @@ fn well_known() -> Option<PathBuf> {
 
 fn from_file(path: &Path, found: &'static str, scope: &'static str) -> Result<Found> {
     let unreadable = |what: &str| Error::new(Kind::CredentialsMissing, format!("the file of {found} {what}"));
-    let size = std::fs::metadata(path).map_err(|_| unreadable("cannot be read"))?.len();
-    if size > FILE_BYTES {
-        return Err(unreadable("is too large to hold credentials"));
-    }
-    let text = zeroize::Zeroizing::new(std::fs::read(path).map_err(|_| unreadable("cannot be read"))?);
-    // The parser's message may quote the file.
-    let file: File = serde_json::from_slice(&text).map_err(|_| unreadable("is not a JSON file of Google's credentials"))?;
+    let file: File = secret_file::app(path, found)?;
     let missing = |what: &str| unreadable(&format!("has no {what}"));
     let url = token_endpoint(file.token_uri, TOKEN_URL)?;
     let project = file.quota_project_id.or(file.project_id);

@@ -13,9 +13,10 @@ use serde_json::json;
 use tokio::sync::OnceCell;
 
 use super::super::attempt::Patience;
-use super::super::drive::{Pages, authorized, check_parts, nonsense, unsafe_name};
 use super::super::google::credentials;
-use super::super::http::{Answer, Call, Doing, Http, Tokens, encoded, private_origin};
+use super::super::http::{Answer, Call, Doing, Http, Tokens, authorized, encoded, private_origin};
+use super::super::listing::{Pages, nonsense};
+use super::super::names::{check_parts, unsafe_name};
 use super::super::{Address, Attempt, ClientSettings, ObjectInfo, StoreSettings};
 use super::errors::Refusal;
 use crate::error::{Error, Kind, Result};

@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 
 use super::super::ObjectInfo;
-use super::super::drive::{Found, Pages, nonsense};
+use super::super::listing::{Found, Pages, nonsense};
 use super::account::{Account, ambiguous, check};
 use crate::error::Result;
 

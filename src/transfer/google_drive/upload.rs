@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 
-use super::super::drive::nonsense;
 use super::super::google::resumable::{self, PIECE_BYTES, Reply};
 use super::super::http::{Call, Doing};
+use super::super::listing::nonsense;
 use super::super::session::{ChunkProtocol, Progress, SessionUpload};
 use super::super::{BoxFuture, ObjectInfo, Replace, Upload};
 use super::account::{Account, Item};

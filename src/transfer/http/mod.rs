@@ -26,7 +26,7 @@ pub(super) use self::connect::{CONNECT, proxy_of, sdk_client};
 pub(super) use self::errors::{Doing, causes, clock_skew, refused, retry_after, unsent};
 pub(super) use self::place::{Place, checked_origin, keeps_credentials, private_origin};
 pub(super) use self::range::{range_header, total_of};
-pub(super) use self::tokens::{Fetch, RefreshToken, Tokens};
+pub(super) use self::tokens::{Fetch, RefreshToken, Tokens, authorized, token_endpoint};
 use super::{Attempt, StoreSettings};
 use crate::error::{Error, Kind, Result, Stage};
 
@@ -140,7 +140,7 @@ impl Http {
             .map_err(|_| Error::new(Kind::ConfigInvalidValue, "a request cannot be put into HTTP").at(Stage::Transfer))?;
         let request = HttpRequest::try_from(request)
             .map_err(|_| Error::new(Kind::Internal, "a request cannot be put into HTTP").at(Stage::Transfer))?;
-        let answer = self.connector.call(request).await.map_err(|error| unsent(&self.place, &error))?;
+        let answer = self.connector.call(request).await.map_err(|error| unsent(&self.place.at(&call.url), &error))?;
         attempt.beat();
         let answer = Answer { status: answer.status().as_u16(), answer };
         if let Some(pause) = retry_after(answer.header("retry-after"), answer.header("date")) {

@@ -32,6 +32,11 @@ impl Place {
         Some(if has_port { format!("{scheme}://{host}") } else { format!("{scheme}://{host}:{default_port}") })
     }
 
+    /// Where a request goes: elsewhere, if it is one for a token, in an upload session or after a redirect.
+    pub fn at(&self, url: &str) -> Place {
+        Place { origin: Place::origin_of(url).unwrap_or_else(|| self.origin.clone()), ..self.clone() }
+    }
+
     /// Whether requests are encrypted on the way.
     pub fn is_tls(&self) -> bool {
         self.origin.starts_with("https://")

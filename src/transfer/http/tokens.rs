@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use tokio::sync::Mutex;
 
-use super::{Call, Http, clock_skew, encoded};
+use super::{Answer, Call, Http, clock_skew, encoded, private_origin};
 use crate::error::{Error, Kind, Result, Stage};
 use crate::secret::Secret;
 
@@ -118,6 +118,23 @@ impl Tokens {
 fn seconds(value: &serde_json::Value) -> Option<Duration> {
     let seconds = value.as_u64().or_else(|| value.as_str()?.parse().ok())?;
     Some(Duration::from_secs(seconds.min(86_400)))
+}
+
+/// The address where tokens are asked for: the provider's, or the one in the file of credentials.
+pub(in crate::transfer) fn token_endpoint(named: Option<String>, usual: &str) -> Result<String> {
+    let Some(named) = named else { return Ok(usual.to_owned()) };
+    private_origin("token_uri in the file of cloud.credentials_path", &named)?;
+    Ok(named)
+}
+
+/// Sends a request with a token, and once more with a new one if the store does not take the first. The two clients differ where a store
+/// keeps contents on another host.
+pub(in crate::transfer) async fn authorized(http: &Http, by: &Http, tokens: &Tokens, call: Call) -> Result<Answer> {
+    let answer = by.send(call.clone().header("authorization", tokens.authorization(http).await?)).await?;
+    if answer.status != 401 || !tokens.renew().await {
+        return Ok(answer);
+    }
+    by.send(call.header("authorization", tokens.authorization(http).await?)).await
 }
 
 /// A refresh token of an app that a person once allowed (RFC 6749, 6).

@@ -47,7 +47,7 @@ impl Links {
 
     /// What a file says: `{"objects": {"study/header.smp": "https://..."}}`, or `{"folder": "https://..."}`.
     pub fn read(path: &Path) -> Result<Links> {
-        let text = secret_file::read(path, FILE_BYTES)?;
+        let text = secret_file::read(path, secret_file::SETTING, FILE_BYTES)?;
         // The parser's complaint quotes what it does not understand; the position tells enough.
         let file: LinkFile = serde_json::from_str(&text).map_err(|error| {
             let (line, column) = (error.line(), error.column());

@@ -10,8 +10,11 @@ use serde::de::DeserializeOwned;
 use url::Url;
 
 use super::super::attempt::Patience;
-use super::super::drive::{authorized, credentials, nonsense, token_endpoint};
-use super::super::http::{Answer, Call, Doing, Fetch, Http, Tokens, encoded, encoded_path, keeps_credentials, private_origin};
+use super::super::http::{
+    Answer, Call, Doing, Fetch, Http, Tokens, authorized, encoded, encoded_path, keeps_credentials, private_origin, token_endpoint,
+};
+use super::super::listing::nonsense;
+use super::super::secret_file;
 use super::super::{ClientSettings, ObjectInfo, StoreSettings};
 use super::errors::Refusal;
 use crate::error::{Error, Kind, Result};
@@ -203,7 +206,7 @@ fn tokens(store: &StoreSettings, origin: &str) -> Result<Tokens> {
         return Err(Error::new(Kind::CredentialsMissing, "provider onedrive needs cloud.credentials_path or cloud.access_token")
             .with_hint("docs/clouds/onedrive.md says how to get credentials"));
     };
-    let app: App = credentials(path)?;
+    let app: App = secret_file::app(path, secret_file::SETTING)?;
     let url = token_endpoint(app.token_uri, &format!("{LOGIN}/{}/oauth2/v2.0/token", encoded(&app.tenant)))?;
     let scope = match (&app.refresh_token, app.scope) {
         (_, Some(scope)) => Some(scope),

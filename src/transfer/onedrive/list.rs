@@ -7,8 +7,8 @@ use std::collections::HashSet;
 
 use serde::Deserialize;
 
-use super::super::drive::{Found, Pages, nonsense};
 use super::super::http::Doing;
+use super::super::listing::{Found, Pages, nonsense};
 use super::super::{Attempt, ObjectInfo};
 use super::graph::{Drive, Item};
 use super::names;

@@ -17,8 +17,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use self::graph::{Drive, Item};
-use super::drive::nonsense;
 use super::http::{Call, Doing, range_header, total_of};
+use super::listing::nonsense;
 use super::{Address, BoxFuture, ClientSettings, ObjectInfo, ObjectStore, Replace, StoreSettings, Upload};
 use crate::error::{Error, Kind, Result};
 

@@ -3,7 +3,7 @@
 //! After "Restrictions and limitations in OneDrive and SharePoint" of Microsoft's support pages. What is not listed there is left to the
 //! server.
 
-use super::super::drive::{check_parts, unsafe_name};
+use super::super::names::{check_parts, unsafe_name};
 use crate::error::Result;
 
 /// Names that mean a device to Windows or a file to the service, without regard to case.

@@ -20,9 +20,9 @@ use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{RequestChecksumCalculation, SharedHttpClient, StalledStreamProtectionConfig};
 
-use super::super::StoreSettings;
 use super::super::http::{CONNECT, Place, checked_origin, proxy_of, sdk_client};
 use super::super::runtime::Runtime;
+use super::super::{StoreSettings, secret_file};
 
 use crate::error::{Error, Kind, Result};
 
@@ -34,7 +34,7 @@ pub(super) fn connect(store: &StoreSettings, timeout: Duration) -> Result<(Clien
     let endpoint = store.endpoint.as_deref().map(|url| checked_origin("cloud.endpoint", url)).transpose()?;
     if let Some(file) = &store.credentials_path {
         // The SDK would take an unreadable file for an empty one.
-        std::fs::File::open(file).map_err(|_| Error::new(Kind::CredentialsMissing, "cloud.credentials_path cannot be read"))?;
+        secret_file::check(file)?;
     }
     let http = sdk_client(store)?;
     let sdk = load(store, http, timeout)?;

@@ -17,8 +17,8 @@ use aws_sdk_s3::types::RequestPayer;
 
 use self::errors::translate;
 use super::attempt::Patience;
-use super::drive::{Found, Pages, nonsense};
 use super::http::{Doing, Place, range_header, read_body, total_of};
+use super::listing::{Found, Pages, nonsense};
 use super::{Address, Attempt, BoxFuture, ClientSettings, ObjectInfo, ObjectStore, Replace, StoreSettings, Upload};
 use crate::error::{Error, Kind, Result};
 
