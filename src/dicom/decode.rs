@@ -21,6 +21,7 @@ use super::rle;
 use super::scan::{EXPLICIT_VR_BIG_ENDIAN, Shape};
 use super::source::Stored;
 use crate::error::{Error, Kind, Result};
+use crate::secret::Plain;
 
 /// Samples of a frame as they were stored.
 pub(super) struct Samples<'a> {
@@ -180,11 +181,11 @@ fn agreeing(header: Header, shape: &Shape) -> Result<Header> {
 }
 
 /// Decodes through the registry, which sees the frame as an image of its own.
-fn registry(stored: &Stored<'_>, shape: &Shape, syntax: &TransferSyntax, header: Header) -> Result<Zeroizing<Vec<u8>>> {
+fn registry(stored: &Stored<'_>, shape: &Shape, syntax: &TransferSyntax, header: Header) -> Result<Plain> {
     let reader = syntax.pixel_data_reader().ok_or_else(|| without_decoder(syntax, ""))?;
     let bits = if header.precision <= 8 { 8 } else { 16 };
     let frame = OneFrame { bytes: stored.bytes(), syntax: syntax.uid(), rows: narrow(shape.rows)?, columns: narrow(shape.columns)?, bits };
-    let mut samples = Zeroizing::new(Vec::new());
+    let mut samples = Plain::default();
     // Known panics on damaged streams: the JPEG adapter copies more samples than it made room for, and openjp2 counts past u32::MAX in a
     // tag tree (seconds of work, ended by the overflow check that release builds keep). `samples` is dropped on each of them.
     let outcome = catch_unwind(AssertUnwindSafe(|| reader.decode_frame(&frame, 0, &mut samples)));
@@ -202,7 +203,7 @@ fn narrow(size: u32) -> Result<u16> {
 }
 
 /// JPEG XL (ISO/IEC 18181), to samples of the depth that the stream declares.
-fn jpeg_xl(frame: &[u8], shape: &Shape) -> Result<(Zeroizing<Vec<u8>>, u32)> {
+fn jpeg_xl(frame: &[u8], shape: &Shape) -> Result<(Plain, u32)> {
     let damaged = || Error::new(Kind::PixelsUndecodable, "a jpeg xl frame is damaged");
     let pixels = usize::try_from(shape.frame_samples()).map_err(|_| damaged())?;
     // Several float planes of the image's size, and tables; a stream that needs more is not an image of this size.
@@ -227,7 +228,7 @@ fn jpeg_xl(frame: &[u8], shape: &Shape) -> Result<(Zeroizing<Vec<u8>>, u32)> {
         let top = f32::from(u16::MAX >> (16 - header.precision));
         // Samples come as fractions of the top value, exact to 24 bits, so rounding gives the integers back.
         let integers = fractions.iter().map(|fraction| (fraction * top).round().clamp(0.0, top) as u16);
-        let mut samples = Zeroizing::new(Vec::with_capacity(pixels * 2));
+        let mut samples = Plain::new(Vec::with_capacity(pixels * 2));
         match header.precision {
             ..=8 => samples.extend(integers.map(|value| value.to_le_bytes()[0])),
             _ => samples.extend(integers.flat_map(u16::to_le_bytes)),

@@ -25,6 +25,7 @@ use super::source::Frames;
 use super::{Counts, IdentifiedStudy, Instance, Limits, Selection, dataset};
 use crate::control::Control;
 use crate::error::{Error, Kind, Result};
+use crate::secret::Plain;
 
 /// An image that may belong to the series: its header, and its pixels as they were stored.
 pub(super) struct Candidate {
@@ -54,7 +55,7 @@ impl Loader {
 
     /// Takes one file. A file that is not DICOM is counted and dropped, so is DICOM without pixels; a malformed DICOM file, or one beyond
     /// the limits, is an error that names `number`. Nothing of a refused file is kept.
-    pub fn add(&mut self, number: usize, bytes: Zeroizing<Vec<u8>>, control: &Control) -> Result<()> {
+    pub fn add(&mut self, number: usize, bytes: Plain, control: &Control) -> Result<()> {
         control.check()?;
         let file = match scan(bytes, &self.limits).map_err(|error| in_file(number, error))? {
             Found::Image(file) => file,
@@ -236,7 +237,7 @@ fn reorder_functional_groups(dataset: &mut InMemDicomObject, order: &[usize]) {
 pub(super) fn decode_image(bytes: Vec<u8>) -> Result<Vec<f32>> {
     let limits = Limits::default();
     let mut loader = Loader::new(limits.clone(), Selection::default());
-    loader.add(1, Zeroizing::new(bytes), &Control::new())?;
+    loader.add(1, Plain::new(bytes), &Control::new())?;
     let member = loader.candidates.pop().ok_or_else(|| Error::new(Kind::NoDicomFiles, ""))?;
     if let Some(error) = obstacle(&member) {
         return Err(error);

@@ -2,15 +2,14 @@
 //!
 //! The registry's decoder sizes a table by a number in the file and stops the process on short segments; this one does neither.
 
-use zeroize::Zeroizing;
-
 use crate::error::{Error, Kind, Result};
+use crate::secret::Plain;
 
 /// Header: a count and fifteen offsets, 32 bits each.
 const HEADER: usize = 64;
 
 /// Decodes a frame of one sample per pixel into little-endian samples of `width` bytes.
-pub(super) fn decode(frame: &[u8], pixels: usize, width: usize) -> Result<Zeroizing<Vec<u8>>> {
+pub(super) fn decode(frame: &[u8], pixels: usize, width: usize) -> Result<Plain> {
     let (words, _) = frame.get(..HEADER).ok_or_else(|| wrong("is shorter than its header"))?.as_chunks::<4>();
     let mut header = words.iter().map(|word| u32::from_le_bytes(*word) as usize);
     // One segment per byte of a sample, most significant first.
@@ -18,7 +17,7 @@ pub(super) fn decode(frame: &[u8], pixels: usize, width: usize) -> Result<Zeroiz
         return Err(wrong("has another number of segments than its pixels have bytes"));
     }
     let starts: Vec<usize> = header.take(width).collect();
-    let mut samples = Zeroizing::new(vec![0u8; pixels * width]);
+    let mut samples = Plain::new(vec![0u8; pixels * width]);
     for (index, start) in starts.iter().enumerate() {
         let end = starts.get(index + 1).copied().unwrap_or(frame.len());
         let segment = frame.get(*start..end).filter(|_| *start >= HEADER).ok_or_else(|| wrong("has a segment outside of itself"))?;
@@ -83,12 +82,12 @@ mod tests {
     fn damaged_frames_are_errors() {
         let good = frame(&[&[0xFE, 0x01, 0x02, 0x0A, 0x0B, 0x0C], &[0xFB, 0x22]]);
         for cut in 0..good.len() {
-            assert_eq!(decode(&good[..cut], 6, 2).unwrap_err().kind(), Kind::PixelsUndecodable, "{cut}");
+            assert_eq!(decode(&good[..cut], 6, 2).err().unwrap().kind(), Kind::PixelsUndecodable, "{cut}");
         }
         for (at, value) in [(0, 0xFF), (3, 0xFF), (4, 0), (5, 0xFF), (8, 0xFF), (11, 0xFF)] {
             let mut bad = good.clone();
             bad[at] = value;
-            assert_eq!(decode(&bad, 6, 2).unwrap_err().kind(), Kind::PixelsUndecodable, "{at}");
+            assert_eq!(decode(&bad, 6, 2).err().unwrap().kind(), Kind::PixelsUndecodable, "{at}");
         }
     }
 }

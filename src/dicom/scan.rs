@@ -11,12 +11,12 @@ use dicom_core::{Tag, VR};
 use dicom_dictionary_std::{tags, uids};
 use dicom_encoding::transfer_syntax::{Codec, TransferSyntax, TransferSyntaxIndex};
 use dicom_transfer_syntax_registry::TransferSyntaxRegistry;
-use zeroize::Zeroizing;
 
 use super::Limits;
 use super::inflate::inflate;
 use super::walk::{Encoding, Event, Walker, shown};
 use crate::error::{Error, Kind, Result};
+use crate::secret::Plain;
 
 /// What a file turned out to be.
 pub(super) enum Found {
@@ -33,7 +33,7 @@ pub(super) enum Found {
 /// A file whose structure is sound.
 pub(super) struct Scanned {
     /// The bytes that all ranges refer to: the file, or what its data set inflated to.
-    pub(super) bytes: Zeroizing<Vec<u8>>,
+    pub(super) bytes: Plain,
     /// File meta elements as text.
     pub(super) meta: Vec<(Tag, String)>,
     /// The transfer syntax; `None` when the standard has no such syntax.
@@ -93,7 +93,7 @@ const fn retired(uid: &'static str, name: &'static str) -> TransferSyntax {
 const PIXEL_TAGS: [Tag; 3] = [tags::PIXEL_DATA, tags::FLOAT_PIXEL_DATA, tags::DOUBLE_FLOAT_PIXEL_DATA];
 
 /// Scans one file.
-pub(super) fn scan(bytes: Zeroizing<Vec<u8>>, limits: &Limits) -> Result<Found> {
+pub(super) fn scan(bytes: Plain, limits: &Limits) -> Result<Found> {
     // The steps below read a few elements at most until `walk`, which reads all of them once.
     let Some(start) = recognise(&bytes, limits) else { return Ok(Found::Foreign) };
     let (meta, start) = file_meta(&bytes, start, limits)?;

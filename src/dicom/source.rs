@@ -6,14 +6,13 @@
 
 use std::ops::Range;
 
-use zeroize::Zeroizing;
-
 use super::scan::{Pixels, Scanned, Shape};
 use crate::error::{Error, Kind, Result};
+use crate::secret::Plain;
 
 /// Where an image's frames lie in its bytes.
 pub(super) struct Frames {
-    bytes: Zeroizing<Vec<u8>>,
+    bytes: Plain,
     layout: Layout,
 }
 
@@ -50,7 +49,7 @@ impl Frames {
                 [] => Err(missing()),
                 [one] => self.bytes.get(one.clone()).map(Stored::Lent).ok_or_else(missing),
                 several => {
-                    let mut joined = Zeroizing::new(Vec::with_capacity(several.iter().map(ExactSizeIterator::len).sum()));
+                    let mut joined = Plain::new(Vec::with_capacity(several.iter().map(ExactSizeIterator::len).sum()));
                     for fragment in several {
                         joined.extend_from_slice(self.bytes.get(fragment.clone()).ok_or_else(missing)?);
                     }
@@ -64,7 +63,7 @@ impl Frames {
 /// Bytes of a frame, lent or joined. Joined ones are plaintext of their own and are overwritten when dropped.
 pub(super) enum Stored<'a> {
     Lent(&'a [u8]),
-    Joined(Zeroizing<Vec<u8>>),
+    Joined(Plain),
 }
 
 impl Stored<'_> {

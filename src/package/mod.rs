@@ -41,8 +41,6 @@ mod vectors;
 mod verify;
 mod wrap;
 
-use zeroize::Zeroizing;
-
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub use cms::{parse_archive, parse_envelope};
@@ -53,6 +51,7 @@ pub use unseal::unseal_to;
 pub use verify::verify;
 
 use crate::error::{Error, Kind};
+use crate::secret::Plain;
 
 /// Limits on what is opened or sealed, and what is accepted beyond the default.
 #[derive(Clone, Debug)]
@@ -78,7 +77,7 @@ pub struct PlainFile {
     /// Number in manifest or archive, from 0.
     pub index: usize,
     /// Contents, erased on drop.
-    pub bytes: Zeroizing<Vec<u8>>,
+    pub bytes: Plain,
 }
 
 /// Facts for the result and the audit log; nothing secret, nothing that identifies a person.

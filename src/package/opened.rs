@@ -3,8 +3,6 @@
 //! Callers see one type and need not know the form. The differences that remain are told in the facts: a study in CMS has no signed time and no
 //! purpose, and how many files it holds is known after reading.
 
-use zeroize::Zeroizing;
-
 use super::cms::{self, Files, Import};
 use super::header::MAX_PACK;
 use super::manifest::FileEntry;
@@ -13,6 +11,7 @@ use super::{Folder, Limits, PackageFacts, PlainFile};
 use crate::control::Control;
 use crate::error::{Error, Kind, Result, Stage};
 use crate::keys::KeyStore;
+use crate::secret::Plain;
 use crate::transfer::Client;
 
 /// What is known of a study once its origin is proved.
@@ -74,13 +73,10 @@ impl Package {
     pub(super) fn stream(&self, control: &Control, files: &mut dyn Files) -> Result<PackageFacts> {
         match &self.form {
             Form::Sealed(package) => {
-                package.read(control, &mut |mut file| {
+                package.read(control, &mut |file| {
                     let entry: &FileEntry = package.files.get(file.index).ok_or_else(|| defect("a file too many"))?;
                     files.begin(file.index, &entry.path, entry.size)?;
                     files.bytes(&file.bytes)?;
-                    // Erased on drop all the same: `zeroize` writes what lies behind the length of a vector at the speed of memory, and what
-                    // lies in it byte by byte.
-                    file.bytes.clear();
                     files.end()
                 })?;
                 Ok(package.facts().clone())
@@ -116,7 +112,7 @@ impl Files for Whole<'_> {
             return Err(error.with_hint("unseal the study and process its files from a folder"));
         }
         // One allocation of the whole size: a buffer that grows leaves copies of plaintext behind. The content was seen to be as long.
-        let mut bytes = Zeroizing::new(Vec::new());
+        let mut bytes = Plain::default();
         let reserved = usize::try_from(size).ok().and_then(|size| bytes.try_reserve_exact(size).ok());
         reserved.ok_or_else(|| Error::new(Kind::OutOfMemory, format!("a file of {size} bytes")).at(Stage::Package))?;
         self.file = Some(PlainFile { index, bytes });

@@ -12,7 +12,6 @@ use std::collections::VecDeque;
 
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
-use zeroize::Zeroizing;
 
 use super::chunked::{self, CHUNK, Chunks, Fault, PREFIX, SEALED_CHUNK};
 use super::derive;
@@ -23,6 +22,7 @@ use super::{PlainFile, digests_differ};
 use crate::control::Control;
 use crate::error::{Error, Kind, Result, Stage};
 use crate::keys::hex;
+use crate::secret::Plain;
 use crate::transfer::FetchPlan;
 
 type Deliver<'a> = &'a mut dyn FnMut(PlainFile) -> Result<()>;
@@ -176,7 +176,7 @@ struct Assembler<'a> {
 struct OpenFile<'a> {
     index: usize,
     entry: &'a FileEntry,
-    bytes: Zeroizing<Vec<u8>>,
+    bytes: Plain,
     digest: Sha256,
     /// Bytes that the digest has seen.
     hashed: usize,
@@ -222,7 +222,7 @@ impl<'a> Assembler<'a> {
             }
         }
         let shared = places.iter().filter(|place| place.is_none()).count();
-        let mut scratch = Zeroizing::new(vec![0u8; shared * CHUNK]);
+        let mut scratch = Plain::new(vec![0u8; shared * CHUNK]);
         let mut spare = scratch.chunks_mut(CHUNK);
         let places = places.into_iter().enumerate();
         let places = places.map(|(chunk, own)| own.or_else(|| spare.next()?.get_mut(..chunk_len(chunk))).unwrap_or_default());
@@ -245,7 +245,7 @@ impl<'a> Assembler<'a> {
             // One allocation of the whole size: a buffer that grows leaves copies of plaintext behind. The size is at most that of
             // the pack, whose length the sender signed and the store was seen to hold.
             let size = usize::try_from(entry.size).map_err(|_| out_of_memory(entry.size))?;
-            let mut bytes = Zeroizing::new(Vec::new());
+            let mut bytes = Plain::default();
             bytes.try_reserve_exact(size).map_err(|_| out_of_memory(entry.size))?;
             bytes.resize(size, 0);
             self.open.push_back(OpenFile { index: self.first + self.begun, entry, bytes, digest: Sha256::new(), hashed: 0 });
@@ -302,6 +302,7 @@ fn defect(detail: &'static str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use zeroize::Zeroizing;
 
     fn entry(offset: u64, contents: &[u8]) -> FileEntry {
         let sha256 = Sha256::digest(contents).into();

@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
-use zeroize::Zeroizing;
 
 use crate::audit::Value;
 use crate::control::Control;
@@ -18,6 +17,7 @@ use crate::pipeline::settings::StudySettings;
 use crate::pipeline::stages::{Recorder, integer};
 use crate::pipeline::workspace::SpoolLease;
 use crate::pipeline::{Inner, new_id};
+use crate::secret::Plain;
 use crate::transfer::{Client, FetchPlan, ObjectInfo};
 
 /// Bytes of a range of an ordinary object, as in a package.
@@ -132,15 +132,15 @@ impl Download<'_> {
             .zip(&ranges)
             .map(|(object, ranges)| FetchPlan { name: &object.name, version: &object.version, ranges, spool_key: None })
             .collect();
-        let mut collector = Collector { objects: &objects, next: 0, whole: Zeroizing::new(Vec::new()), digests: Vec::new() };
+        let mut collector = Collector { objects: &objects, next: 0, whole: Plain::default(), digests: Vec::new() };
         let mut done = 0_u64;
-        let mut finish = |number: usize, whole: Zeroizing<Vec<u8>>| {
+        let mut finish = |number: usize, whole: Plain| {
             done += whole.len() as u64;
             self.control.progress("fetch", done as f64 / bytes.max(1) as f64);
             self.control.object_transferred();
             loader.add(number, whole, self.control)
         };
-        client.fetch_all(&plans, &mut |_, part| collector.accept(Zeroizing::new(part), &mut finish), self.control)?;
+        client.fetch_all(&plans, &mut |_, part| collector.accept(Plain::new(part), &mut finish), self.control)?;
         collector.accept_empty(&mut finish)?;
         let digests = collector.digests;
         if digests.len() != objects.len() {
@@ -176,19 +176,19 @@ impl Download<'_> {
     }
 }
 
-type Finish<'a> = &'a mut dyn FnMut(usize, Zeroizing<Vec<u8>>) -> Result<()>;
+type Finish<'a> = &'a mut dyn FnMut(usize, Plain) -> Result<()>;
 
 /// Puts ranges together to objects, in the order of the listing.
 struct Collector<'a> {
     objects: &'a [ObjectInfo],
     next: usize,
-    whole: Zeroizing<Vec<u8>>,
+    whole: Plain,
     digests: Vec<[u8; 32]>,
 }
 
 impl Collector<'_> {
     /// Takes the next range of the next object that has any.
-    fn accept(&mut self, part: Zeroizing<Vec<u8>>, finish: Finish<'_>) -> Result<()> {
+    fn accept(&mut self, part: Plain, finish: Finish<'_>) -> Result<()> {
         self.accept_empty(finish)?;
         let object = self.objects.get(self.next).ok_or_else(|| Error::new(Kind::Internal, "a range of no object").at(Stage::Transfer))?;
         let size = usize::try_from(object.size).map_err(|_| out_of_memory())?;
@@ -213,7 +213,7 @@ impl Collector<'_> {
     }
 
     fn finish(&mut self, finish: Finish<'_>) -> Result<()> {
-        let whole = std::mem::replace(&mut self.whole, Zeroizing::new(Vec::new()));
+        let whole = std::mem::take(&mut self.whole);
         self.digests.push(Sha256::digest(whole.as_slice()).into());
         finish(self.next, whole)?;
         self.next += 1;
@@ -242,21 +242,21 @@ mod tests {
         let sizes = [0_u64, 3, 0, 0, 5, 2, 0];
         let objects: Vec<ObjectInfo> =
             sizes.iter().map(|size| ObjectInfo { name: String::new(), size: *size, version: String::new() }).collect();
-        let mut collector = Collector { objects: &objects, next: 0, whole: Zeroizing::new(Vec::new()), digests: Vec::new() };
+        let mut collector = Collector { objects: &objects, next: 0, whole: Plain::default(), digests: Vec::new() };
         let mut finished = Vec::new();
-        let mut finish = |number: usize, whole: Zeroizing<Vec<u8>>| {
+        let mut finish = |number: usize, whole: Plain| {
             finished.push((number, whole.to_vec()));
             Ok(())
         };
         for part in [&b"abc"[..], b"de", b"fgh", b"ij"] {
-            collector.accept(Zeroizing::new(part.to_vec()), &mut finish).unwrap();
+            collector.accept(Plain::new(part.to_vec()), &mut finish).unwrap();
         }
         collector.accept_empty(&mut finish).unwrap();
         let contents: Vec<(usize, &[u8])> = finished.iter().map(|(number, whole)| (*number, whole.as_slice())).collect();
         assert_eq!(contents, [(0, &b""[..]), (1, b"abc"), (2, b""), (3, b""), (4, b"defgh"), (5, b"ij"), (6, b"")]);
         // FIPS 180-4, example of one block.
         assert_eq!(hex(&collector.digests[1]), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-        assert!(collector.accept(Zeroizing::new(vec![1]), &mut |_, _| Ok(())).is_err(), "more than was listed");
+        assert!(collector.accept(Plain::new(vec![1]), &mut |_, _| Ok(())).is_err(), "more than was listed");
     }
 
     #[test]

@@ -1,9 +1,8 @@
 //! What a caller asks for: one study, which operations, where the results go, and what differs from the configuration.
 
-use zeroize::Zeroizing;
-
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
+use crate::secret::Plain;
 
 /// Configuration keys that belong to the pipeline as a whole and cannot differ per study.
 const PIPELINE_KEYS: &[&str] =
@@ -95,7 +94,7 @@ pub struct Request {
     pub(super) series_uid: Option<String>,
     pub(super) series_description: Option<String>,
     pub(super) overrides: Vec<(String, String)>,
-    pub(super) instances: Vec<Zeroizing<Vec<u8>>>,
+    pub(super) instances: Vec<Plain>,
 }
 
 impl Request {
@@ -158,7 +157,7 @@ impl Request {
         if bytes.is_empty() {
             return Err(Error::new(Kind::InvalidArgument, "the instance is empty"));
         }
-        self.instances.push(Zeroizing::new(bytes.to_vec()));
+        self.instances.push(Plain::new(bytes.to_vec()));
         Ok(())
     }
 

@@ -7,8 +7,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use zeroize::Zeroizing;
-
 use crate::audit::{self, AuditLog, Value};
 use crate::control::Control;
 use crate::deid::{self, ReleasedStudy};
@@ -25,6 +23,7 @@ use crate::pipeline::result::{Findings, StudyResult, ppm, verdict_name, words};
 use crate::pipeline::settings::StudySettings;
 use crate::pipeline::workspace::SpoolLease;
 use crate::pipeline::{Inner, now, project_key};
+use crate::secret::Plain;
 
 /// Runs one study from its first audit record to its last. Whatever happens in between, the record says how it ended, and a study that
 /// failed for good leaves nothing in the workspace.
@@ -179,7 +178,7 @@ impl Run<'_> {
     fn fetch(&mut self) -> Result<(Loader, Option<PackageFacts>)> {
         let mut loader = Loader::new(self.settings.dicom_limits.clone(), self.settings.selection.clone());
         for (number, bytes) in self.request.instances.iter().enumerate() {
-            loader.add(number, Zeroizing::new(bytes.to_vec()), self.control)?;
+            loader.add(number, Plain::new(bytes.to_vec()), self.control)?;
         }
         let Some(remote_path) = &self.request.remote_path else {
             if self.request.instances.is_empty() {

@@ -12,6 +12,7 @@
 
 #[allow(unsafe_code)]
 mod arena;
+mod plain;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -20,6 +21,7 @@ use zeroize::Zeroize;
 use arena::Slot;
 
 pub use arena::ArenaFacts;
+pub use plain::Plain;
 
 /// Secrets that are on the ordinary heap at this moment.
 static ON_HEAP: AtomicUsize = AtomicUsize::new(0);

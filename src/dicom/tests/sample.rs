@@ -3,7 +3,7 @@
 use crate::control::Control;
 use crate::dicom::{IdentifiedStudy, Limits, Loader, Selection};
 use crate::error::Result;
-use zeroize::Zeroizing;
+use crate::secret::Plain;
 
 /// How a data set is written.
 #[derive(Clone, Copy, PartialEq)]
@@ -187,7 +187,7 @@ pub fn load(files: impl IntoIterator<Item = Vec<u8>>) -> Result<IdentifiedStudy>
 pub fn load_selected(files: impl IntoIterator<Item = Vec<u8>>, selection: Selection) -> Result<IdentifiedStudy> {
     let mut loader = Loader::new(Limits::default(), selection);
     for (index, bytes) in files.into_iter().enumerate() {
-        loader.add(index + 1, Zeroizing::new(bytes), &Control::new())?;
+        loader.add(index + 1, Plain::new(bytes), &Control::new())?;
     }
     loader.finish(&Control::new())
 }

@@ -4,7 +4,7 @@ use super::sample::*;
 use crate::control::Control;
 use crate::dicom::{Counts, Limits, Loader, Selection, Verdict};
 use crate::error::{Error, Kind};
-use zeroize::Zeroizing;
+use crate::secret::Plain;
 
 fn stack(heights: &[f64]) -> Vec<Vec<u8>> {
     heights.iter().enumerate().map(|(k, z)| explicit(&slice(*z, 100 * k as u16))).collect()
@@ -228,7 +228,7 @@ fn what_is_no_image_is_counted_and_ignored() {
     let report = explicit(&without(slice(0.0, 0), (0x7FE0, 0x0010)));
     let others = [b"".to_vec(), b"<html>".to_vec(), vec![8, 0, 5, 0, 1, 2, 3], vec![0; 4096], b"\x89PNG\r\n\x1a\n0000".to_vec()];
     for (k, bytes) in others.into_iter().chain([directory, report]).enumerate() {
-        loader.add(k, Zeroizing::new(bytes), &Control::new()).unwrap();
+        loader.add(k, Plain::new(bytes), &Control::new()).unwrap();
     }
     assert_eq!(loader.counts(), Counts { images: 0, without_pixels: 1, directories: 1, foreign: 5 });
     assert_eq!(refused(loader.finish(&Control::new())).kind(), Kind::NoDicomFiles);
@@ -238,9 +238,9 @@ fn what_is_no_image_is_counted_and_ignored() {
 fn cancelling_stops_the_loader() {
     let control = Control::new();
     let mut loader = Loader::new(Limits::default(), Selection::default());
-    loader.add(1, Zeroizing::new(explicit(&slice(0.0, 0))), &control).unwrap();
+    loader.add(1, Plain::new(explicit(&slice(0.0, 0))), &control).unwrap();
     control.cancel();
-    assert_eq!(loader.add(2, Zeroizing::new(explicit(&slice(1.0, 0))), &control).unwrap_err().kind(), Kind::Cancelled);
+    assert_eq!(loader.add(2, Plain::new(explicit(&slice(1.0, 0))), &control).unwrap_err().kind(), Kind::Cancelled);
     assert_eq!(refused(loader.finish(&control)).kind(), Kind::Cancelled);
 }
 
