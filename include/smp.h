@@ -1579,7 +1579,8 @@ double smp_result_prediction_value(smp_result *result, int64_t index);
 int32_t smp_result_add_prediction(smp_result *result, const char *model, const char *label, double value);
 
 /**
- * Tells how the slices were judged to form one grid.
+ * Tells how the slices were judged to form one grid: `dims`, `spacing_mm`, `affine_lps` (row-major 4x4, voxel index to LPS mm), `verdict`, `resampled`,
+ * and what was remedied; docs/dicom.md has all of it.
  *
  * @param result  Result to ask.
  * @return JSON object, alive until the result is freed; or NULL.

@@ -62,6 +62,7 @@ const KEYS: &[(&str, Shape)] = &[
     ("key", Words),
     ("label", Words),
     ("labels", NumberOrWords),
+    ("left_out", Integer),
     ("log", Words),
     ("milliseconds", Integer),
     ("modality", Words),
@@ -125,7 +126,7 @@ const EVENTS: &[(&str, &[&str])] = &[
     ("study.started", &["operations", "download_mode", "formats", "device", "profile", "options", "version", "files", "bytes"]),
     ("study.fetched", &["bytes", "files", "objects", "package", "sender", "download_mode", "retries", "resumed_bytes", "objects_sha256"]),
     ("study.opened", &["package", "sender", "recipients", "header_sha256", "files", "bytes", "objects", "download_mode", "verdict"]),
-    ("study.loaded", &["slices", "rows", "columns", "files", "bytes", "modality", "verdict", "quarantined"]),
+    ("study.loaded", &["slices", "rows", "columns", "files", "bytes", "modality", "verdict", "left_out", "quarantined"]),
     ("study.released_identified", &["slices", "files", "bytes", "options", "profile"]),
     (
         "study.deidentified",

@@ -336,7 +336,8 @@ pub unsafe extern "C" fn smp_result_add_prediction(result: *mut smp_result, mode
     })
 }
 
-/// Tells how the slices were judged to form one grid.
+/// Tells how the slices were judged to form one grid: `dims`, `spacing_mm`, `affine_lps` (row-major 4x4, voxel index to LPS mm), `verdict`, `resampled`,
+/// and what was remedied; docs/dicom.md has all of it.
 ///
 /// @param result  Result to ask.
 /// @return JSON object, alive until the result is freed; or NULL.

@@ -46,6 +46,7 @@ use dicom_transfer_syntax_registry::entries::EXPLICIT_VR_LITTLE_ENDIAN;
 use rayon::prelude::*;
 
 use crate::control::Control;
+pub use crate::dicom::geometry::{Finding, Frames};
 pub use crate::dicom::{Geometry, Verdict};
 use crate::dicom::{IdentifiedStudy, Instance};
 use crate::error::{Error, Kind, Result, Stage};
@@ -197,7 +198,7 @@ pub struct ReleasedStudy {
 /// [`Kind::SopClassQuarantined`] and [`Kind::BurnedInText`] for what is refused by its header, [`Kind::PatientIdMissing`] when (0010,0020)
 /// is empty, [`Kind::ResidualIdentifier`] when an identifier of the input stands in the output. Nothing is released with an error.
 pub fn deidentify(study: IdentifiedStudy, options: &Options, project_key: &Secret<[u8; 32]>, control: &Control) -> Result<ReleasedStudy> {
-    let IdentifiedStudy { instances, voxels, geometry, modality } = study;
+    let IdentifiedStudy { instances, voxels, geometry, modality, .. } = study;
     let rules = Rules { tables: tables()?, choices: options.choices()? };
     let key = project_key.expose();
     if key.iter().all(|byte| *byte == 0) {
@@ -255,7 +256,7 @@ pub fn deidentify(study: IdentifiedStudy, options: &Options, project_key: &Secre
 
 /// The single function that honours `auto_anonymize = false`; what it returns says that it is not de-identified.
 pub fn release_identified(study: IdentifiedStudy) -> ReleasedStudy {
-    let IdentifiedStudy { instances, voxels, geometry, modality } = study;
+    let IdentifiedStudy { instances, voxels, geometry, modality, .. } = study;
     ReleasedStudy { instances, voxels, geometry, modality, report: Report::default() }
 }
 

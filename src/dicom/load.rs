@@ -18,9 +18,10 @@ use zeroize::Zeroizing;
 
 use super::attributes::text;
 use super::decode::{decode, unsupported};
+use super::geometry::{Judged, Policy};
 use super::pixels::{Format, format, render, transform};
 use super::scan::{Found, Shape, scan};
-use super::series::{arrange, choose, is_wanted};
+use super::series::{arrange, choose, is_wanted, largest};
 use super::source::Frames;
 use super::{Counts, IdentifiedStudy, Instance, Limits, Selection, dataset};
 use crate::control::Control;
@@ -42,6 +43,7 @@ pub(super) struct Candidate {
 pub struct Loader {
     limits: Limits,
     selection: Selection,
+    policy: Policy,
     counts: Counts,
     /// Images of the wanted series, or of all series while none is named.
     candidates: Vec<Candidate>,
@@ -49,8 +51,8 @@ pub struct Loader {
 
 impl Loader {
     /// An empty loader.
-    pub fn new(limits: Limits, selection: Selection) -> Loader {
-        Loader { limits, selection, counts: Counts::default(), candidates: Vec::new() }
+    pub fn new(limits: Limits, selection: Selection, policy: Policy) -> Loader {
+        Loader { limits, selection, policy, counts: Counts::default(), candidates: Vec::new() }
     }
 
     /// Takes one file. A file that is not DICOM is counted and dropped, so is DICOM without pixels; a malformed DICOM file, or one beyond
@@ -95,24 +97,30 @@ impl Loader {
     /// Picks the series, checks its geometry, decodes its pixels.
     pub fn finish(self, control: &Control) -> Result<IdentifiedStudy> {
         control.check()?;
-        let Loader { limits, candidates, counts, .. } = self;
+        let Loader { limits, candidates, counts, policy, .. } = self;
         if candidates.is_empty() {
             return Err(nothing_found(counts));
         }
         // The bytes of the series that were not chosen are overwritten and freed when `choose` returns.
-        let members = choose(candidates);
+        let (members, left_out) = largest(choose(candidates), &policy)?;
         if let Some(error) = members.iter().find_map(obstacle) {
             return Err(error);
         }
-        let (geometry, order) = arrange(&members, &limits)?;
+        let Judged { geometry, order, upright } = arrange(&members, &limits, &policy)?;
         let modality = members.first().map(|member| modality(&member.instance.dataset)).unwrap_or_default();
         // Until all is decoded, what is there is overwritten if anything fails.
-        let mut voxels = Zeroizing::new(allocate(&geometry.dims, &limits)?);
+        let [columns, rows] = members.first().map_or([0; 2], |member| [member.shape.columns as usize, member.shape.rows as usize]);
+        let mut voxels = Zeroizing::new(allocate(&[columns, rows, order.len()], &limits)?);
         let instances = match <[Candidate; 1]>::try_from(members) {
             Ok([alone]) => decode_frames(alone, &order, &mut voxels, &limits, control)?,
             Err(members) => decode_files(members, &order, &mut voxels, &limits, control)?,
         };
-        Ok(IdentifiedStudy { instances, voxels: Arc::new(std::mem::take(&mut *voxels)), geometry, modality })
+        if let Some(upright) = upright {
+            let mut grid = Zeroizing::new(allocate(&geometry.dims, &limits)?);
+            upright.resample(&voxels, &mut grid, control)?;
+            voxels = grid;
+        }
+        Ok(IdentifiedStudy { instances, voxels: Arc::new(std::mem::take(&mut *voxels)), geometry, modality, left_out })
     }
 }
 
@@ -236,7 +244,7 @@ fn reorder_functional_groups(dataset: &mut InMemDicomObject, order: &[usize]) {
 #[cfg(test)]
 pub(super) fn decode_image(bytes: Vec<u8>) -> Result<Vec<f32>> {
     let limits = Limits::default();
-    let mut loader = Loader::new(limits.clone(), Selection::default());
+    let mut loader = Loader::new(limits.clone(), Selection::default(), Policy::default());
     loader.add(1, Plain::new(bytes), &Control::new())?;
     let member = loader.candidates.pop().ok_or_else(|| Error::new(Kind::NoDicomFiles, ""))?;
     if let Some(error) = obstacle(&member) {

@@ -11,7 +11,7 @@
 //!    Nesting, element counts, lengths and the arithmetic of the pixels are settled here. DICOMDIR paths are never followed.
 //! 2. `dataset` makes the header a dicom-rs object, on the same walk.
 //! 3. `series` picks one series and requires that its instances agree.
-//! 4. `geometry` requires one evenly spaced, unsheared stack.
+//! 4. `geometry` requires one evenly spaced, unsheared stack, or makes one where the policy allows it.
 //! 5. `source`, `decode`, `pixels`: a frame's bytes, its samples, its voxels.
 //!
 //! Every refusal says what is wrong with which file by number, and quotes nothing that a header says about a person. Bytes of files are
@@ -38,7 +38,7 @@ use std::sync::Arc;
 
 use dicom_object::{FileMetaTable, InMemDicomObject};
 
-pub use geometry::{Geometry, Verdict};
+pub use geometry::{Geometry, Policy, Verdict};
 pub use load::Loader;
 
 /// Limits that hold before any parser sees a byte (`limits.*`).
@@ -100,6 +100,8 @@ pub struct IdentifiedStudy {
     pub(crate) voxels: Arc<Vec<f32>>,
     pub(crate) geometry: Geometry,
     pub(crate) modality: String,
+    /// Images of the series that lie in other stacks than the one taken.
+    pub(crate) left_out: usize,
 }
 
 /// Transfer syntaxes that this build decodes: (UID, name).

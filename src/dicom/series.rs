@@ -10,7 +10,7 @@ use dicom_dictionary_std::{tags, uids};
 use dicom_object::InMemDicomObject;
 
 use super::attributes::{array, functional_group, has_value, item, number, text};
-use super::geometry::{Geometry, Plane, Source, judge};
+use super::geometry::{Judged, Plane, Policy, Source, judge};
 use super::load::Candidate;
 use super::{Limits, Selection};
 use crate::error::{Error, Kind, Result};
@@ -52,9 +52,45 @@ fn is_derived_object(dataset: &InMemDicomObject) -> bool {
     text(dataset, tags::SOP_CLASS_UID).is_some_and(|class| DERIVED.contains(&class.as_str()))
 }
 
+/// The stacks that a series is made of, apart: orientation, matrix, pixel spacing, frame of reference, localizers, each multi-frame file. Where
+/// the policy says so the largest is taken, of equals the one with the lowest instance number; answers it and how many images were left.
+pub(super) fn largest(members: Vec<Candidate>, policy: &Policy) -> Result<(Vec<Candidate>, usize)> {
+    if !policy.takes_largest {
+        return Ok((members, 0));
+    }
+    let total = members.len();
+    let mut stacks: Vec<(Plane, Vec<Candidate>)> = Vec::new();
+    for member in members {
+        let plane = plane(&member.instance.dataset, None, member.number)?;
+        let belongs = |(of, others): &(Plane, Vec<Candidate>)| {
+            let is_one = others.first().is_some_and(|other| {
+                let shape = |member: &Candidate| (member.shape.rows, member.shape.columns, member.shape.samples, member.shape.frames);
+                let reference = |member: &Candidate| text(&member.instance.dataset, tags::FRAME_OF_REFERENCE_UID);
+                shape(other) == shape(&member) && member.shape.frames == 1 && reference(other) == reference(&member)
+            });
+            is_one && of.is_localizer == plane.is_localizer && of.is_parallel_to(&plane) && of.is_spaced_as(&plane)
+        };
+        match stacks.iter_mut().find(|stack| belongs(stack)) {
+            Some((_, others)) => others.push(member),
+            None => stacks.push((plane, vec![member])),
+        }
+    }
+    let lowest = |members: &[Candidate]| {
+        let numbers =
+            members.iter().map(|member| number(&member.instance.dataset, tags::INSTANCE_NUMBER).ok().flatten().unwrap_or(f64::MAX));
+        numbers.fold(f64::MAX, f64::min)
+    };
+    let slices = |members: &[Candidate]| members.iter().map(|member| u64::from(member.shape.frames)).sum::<u64>();
+    let best =
+        stacks.into_iter().map(|(_, members)| members).min_by(|a, b| slices(b).cmp(&slices(a)).then(lowest(a).total_cmp(&lowest(b))));
+    let best = best.unwrap_or_default();
+    let left = total - best.len();
+    Ok((best, left))
+}
+
 /// The grid of a series and the order of its slices: for each slice the index of its instance, or of its frame when there is one
 /// instance with several.
-pub(super) fn arrange(members: &[Candidate], limits: &Limits) -> Result<(Geometry, Vec<usize>)> {
+pub(super) fn arrange(members: &[Candidate], limits: &Limits, policy: &Policy) -> Result<Judged> {
     let Some(first) = members.first() else { return Err(Error::new(Kind::SeriesNotFound, "")) };
     agree(members)?;
     // Several multi-frame files are several stacks, or one stack cut by rules of the vendor; neither is guessed at.
@@ -74,7 +110,7 @@ pub(super) fn arrange(members: &[Candidate], limits: &Limits) -> Result<(Geometr
             check_functional_groups(dataset, member.shape.frames as usize)?;
             let planes: Result<Vec<Plane>> =
                 (0..member.shape.frames as usize).map(|frame| plane(dataset, Some(frame), frame + 1)).collect();
-            judge(&planes?, rows, columns, Source::Frames)
+            judge(&planes?, rows, columns, Source::Frames, policy)
         }
         None => {
             let planes: Result<Vec<Plane>> = members.iter().map(|member| plane(&member.instance.dataset, None, member.number)).collect();
@@ -86,7 +122,7 @@ pub(super) fn arrange(members: &[Candidate], limits: &Limits) -> Result<(Geometr
             {
                 return Err(Error::new(Kind::GeometryMissing, format!("position of file {}", alone.number)));
             }
-            judge(&planes, rows, columns, Source::Files)
+            judge(&planes, rows, columns, Source::Files, policy)
         }
     }
 }

@@ -20,7 +20,7 @@ use std::time::Instant;
 
 use crate::control::Control;
 use crate::deid::ReleasedStudy;
-pub use crate::deid::{Geometry, Verdict};
+pub use crate::deid::{Finding, Frames, Geometry, Verdict};
 use crate::error::{Error, Kind, Result, Stage};
 use crate::imaging::resample::Interpolation;
 

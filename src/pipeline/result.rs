@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::audit::{self, AuditLog};
 use crate::deid;
 use crate::error::{Error, Kind, Result};
-use crate::imaging::{Geometry, Step, Verdict, Volume};
+use crate::imaging::{Finding, Geometry, Step, Verdict, Volume};
 use crate::inference::{ModelIdentity, Prediction, Segmentation};
 use crate::package::PackageFacts;
 use crate::pipeline::download::TransferReport;
@@ -284,26 +284,62 @@ fn step(step: &Step) -> Value {
 }
 
 fn geometry(geometry: &Geometry) -> Value {
-    json!({
+    let mut json = json!({
         "dims": geometry.dims,
         "spacing_mm": geometry.spacing_mm,
         "affine_lps": geometry.affine_lps,
         "verdict": verdict_name(&geometry.verdict),
-    })
+        "resampled": matches!(geometry.verdict, Verdict::Resampled(_)),
+    });
+    if let (Verdict::Resampled(resampled), Value::Object(json)) = (&geometry.verdict, &mut json) {
+        json.insert("frames".into(), resampled.frames.origins.len().into());
+        for finding in &resampled.findings {
+            let (key, value) = match finding {
+                Finding::GantryTilt { degrees } => ("tilt_degrees", json!(degrees)),
+                Finding::Gaps { missing } => {
+                    ("gaps", missing.iter().map(|(after, slices)| json!({"after_slice": after, "slices": slices})).collect())
+                }
+                Finding::VariableSpacing { least_mm, most_mm } => ("steps_mm", json!([least_mm, most_mm])),
+            };
+            json.insert(key.into(), value);
+        }
+    }
+    json
 }
 
-/// Name of a geometry verdict in results and the audit log.
+/// Name of a geometry verdict in results and the audit log. Of several findings the first speaks.
 pub(super) fn verdict_name(verdict: &Verdict) -> &'static str {
     match verdict {
         Verdict::Uniform => "uniform",
         Verdict::SingleSlice => "single slice",
         Verdict::MultiFrame => "multi-frame",
+        Verdict::Resampled(resampled) => match resampled.findings.first() {
+            Some(Finding::GantryTilt { .. }) => "gantry tilt",
+            Some(Finding::Gaps { .. }) => "gap",
+            Some(Finding::VariableSpacing { .. }) | None => "variable spacing",
+        },
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::classify;
+    use std::sync::Arc;
+
+    use super::{classify, geometry};
+    use crate::dicom::geometry::{Finding, Frames, Geometry, Resampled, Verdict};
+
+    #[test]
+    fn a_grid_that_was_made_says_of_what() {
+        let frames = Frames { dims: [1, 1], per_column: [1.0; 3], per_row: [1.0; 3], normal: [1.0; 3], origins: vec![[0.0; 3]; 7] };
+        let findings = vec![Finding::GantryTilt { degrees: 18.5 }, Finding::Gaps { missing: vec![(2, 1)] }];
+        let verdict = Verdict::Resampled(Arc::new(Resampled { findings, frames }));
+        let json = geometry(&Geometry { dims: [1, 1, 8], spacing_mm: [1.0; 3], affine_lps: [[0.0; 4]; 4], verdict });
+        assert_eq!(
+            (json["verdict"].as_str(), json["resampled"].as_bool(), json["frames"].as_u64()),
+            (Some("gantry tilt"), Some(true), Some(7))
+        );
+        assert_eq!((json["tilt_degrees"].as_f64(), json["gaps"].to_string().as_str()), (Some(18.5), r#"[{"after_slice":2,"slices":1}]"#));
+    }
 
     #[test]
     fn the_threshold_itself_is_positive_and_the_band_is_uncertain() {

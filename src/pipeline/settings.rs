@@ -15,6 +15,7 @@ pub(super) struct StudySettings {
     pub(super) object_bytes: u64,
     pub(super) dicom_limits: dicom::Limits,
     pub(super) selection: dicom::Selection,
+    pub(super) geometry: dicom::Policy,
     pub(super) trusted_senders: Vec<String>,
     pub(super) deid: deid::Options,
     pub(super) recipe: imaging::Recipe,
@@ -41,6 +42,7 @@ impl StudySettings {
             object_bytes: whole(&config, "limits.object_bytes", 4 << 30)?,
             dicom_limits: dicom_limits(&config)?,
             selection: dicom::Selection { series_uid: request.series_uid.clone(), series_description: request.series_description.clone() },
+            geometry: geometry_policy(&config),
             trusted_senders: config.list("trusted_senders")?,
             deid: deid_options(&config)?,
             recipe: recipe(&config)?,
@@ -116,6 +118,17 @@ fn dicom_limits(config: &Config) -> Result<dicom::Limits> {
         slices: whole(config, "limits.slices", default.slices)?,
         volume_bytes: whole(config, "limits.volume_bytes", default.volume_bytes)?,
     })
+}
+
+fn geometry_policy(config: &Config) -> dicom::Policy {
+    let is = |key: &'static str, word: &str| config.text(key).is_some_and(|text| text == word);
+    let remedy = |key| if is(key, "resample") { dicom::geometry::Remedy::Resample } else { dicom::geometry::Remedy::Refuse };
+    dicom::Policy {
+        tilt: remedy("geometry.tilt"),
+        spacing: remedy("geometry.spacing"),
+        gaps: remedy("geometry.gaps"),
+        takes_largest: is("geometry.mixed", "split"),
+    }
 }
 
 fn deid_options(config: &Config) -> Result<deid::Options> {

@@ -89,6 +89,7 @@ impl Run<'_> {
             vec![
                 ("slices", integer(identified.geometry.dims[2])),
                 ("verdict", Value::Text(verdict_name(&identified.geometry.verdict).to_owned())),
+                ("left_out", integer(identified.left_out)),
             ],
         )?;
         let released = if self.does(Operation::Anonymize) {
@@ -176,7 +177,7 @@ impl Run<'_> {
 
     /// Instances from wherever the request says, scanned and parsed but not yet a series.
     fn fetch(&mut self) -> Result<(Loader, Option<PackageFacts>)> {
-        let mut loader = Loader::new(self.settings.dicom_limits.clone(), self.settings.selection.clone());
+        let mut loader = Loader::new(self.settings.dicom_limits.clone(), self.settings.selection.clone(), self.settings.geometry.clone());
         for (number, bytes) in self.request.instances.iter().enumerate() {
             loader.add(number, Plain::new(bytes.to_vec()), self.control)?;
         }

@@ -2,7 +2,7 @@
 """Expected grids and voxels of real DICOM series, from pydicom, numpy and SimpleITK, never from this library.
 
 Usage: dicom_expected.py DATA > tests/data/dicom_expected.json
-DATA is the folder of real series. Needs: pydicom, numpy, SimpleITK, pylibjpeg with its libjpeg, openjpeg and rle plug-ins, imagecodecs.
+DATA is the folder of real series. Needs: pydicom, numpy, scipy, SimpleITK, pylibjpeg with its libjpeg, openjpeg and rle plug-ins, imagecodecs.
 
 Voxels: pixel_array, the modality transformation in float64, rounded to float32; SHA-256 of the little-endian bytes, column fastest.
 Grids: from Image Position, Image Orientation and Pixel Spacing in numpy; compared here with SimpleITK's reading where it has one.
@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
+import scipy.interpolate
+import scipy.ndimage
 import SimpleITK as sitk
 from pydicom.pixels import apply_modality_lut
 
@@ -139,6 +141,50 @@ def tilt(name):
     return {"path": name, "degrees": angle, "declared": sorted(declared)}
 
 
+def upright(name):
+    """A tilted stack with uneven steps on an upright, even grid, by scipy.
+
+    Every slice is moved in its own plane to where its position puts it; then the values are interpolated linearly along the normal. The grid has
+    the slices' directions and spacing, covers all of them, and has the lowest value where no slice reaches. Its step is the length of the stack
+    divided by the number of median steps that it holds, rounded.
+    """
+    files = [pydicom.dcmread(path) for path in sorted((DATA / name).iterdir())]
+    row, column = np.array(files[0].ImageOrientationPatient[:3], float), np.array(files[0].ImageOrientationPatient[3:], float)
+    normal = np.cross(row, column)
+    # Cosines in files have six decimals.
+    normal /= np.linalg.norm(normal)
+    files.sort(key=lambda ds: np.array(ds.ImagePositionPatient, float) @ normal)
+    positions = np.array([ds.ImagePositionPatient for ds in files], float)
+    between_rows, between_columns = (float(value) for value in files[0].PixelSpacing)
+    apart = positions - positions[0]
+    # Parts of a pixel below a thousandth are rounding.
+    snap = lambda values: np.where(np.abs(values - np.round(values)) <= 1e-3, np.round(values), values)
+    shifts = np.stack([snap(apart @ column / between_rows), snap(apart @ row / between_columns)], axis=1)
+    low, high = np.floor(shifts.min(axis=0)), np.ceil(shifts.max(axis=0))
+    frames = np.stack([rescaled(ds) for ds in files]).astype(np.float64)
+    rows, columns = (np.array(frames.shape[1:]) + high - low).astype(int)
+    where = np.mgrid[0:rows, 0:columns].astype(float)
+    moved = [where - (shift - low)[:, None, None] for shift in shifts]
+    volume = [scipy.ndimage.map_coordinates(frame, at, order=1, mode="constant", cval=frames.min()) for frame, at in zip(frames, moved)]
+    heights = apart @ normal
+    steps = np.diff(heights)
+    count = round(heights[-1] / np.percentile(steps, 50, method="lower"))
+    step = float(heights[-1] / count)
+    volume = scipy.interpolate.interp1d(heights, np.stack(volume), axis=0)(np.minimum(np.arange(count + 1) * step, heights[-1]))
+    volume = volume.astype(np.float32)
+    origin = positions[0] + low[0] * between_rows * column + low[1] * between_columns * row
+    affine = np.eye(4)
+    affine[:3, 0], affine[:3, 1], affine[:3, 2], affine[:3, 3] = row * between_columns, column * between_rows, normal * step, origin
+    return {
+        "dims": [int(columns), int(rows), int(count) + 1],
+        "steps_mm": [float(steps.min()), float(steps.max())],
+        "spacing_mm": [between_columns, between_rows, step],
+        "affine_lps": affine.tolist(),
+        "every_4099th": [float(value) for value in volume.ravel()[::4099]],
+        "sum": float(volume.astype(np.float64).sum()),
+    }
+
+
 def syntax(path):
     """Every frame of one file, rescaled, in file order."""
     name = str(path.relative_to(DATA))
@@ -171,7 +217,7 @@ def main():
             )
         ],
         "single": [single("ts_ct_one_slice/CTImage.dcm"), single("mammogram/GH133.dcm")],
-        "tilt": tilt("ct_head_ge_tilt"),
+        "tilt": {**tilt("ct_head_ge_tilt"), **upright("ct_head_ge_tilt")},
         "syntaxes": [
             syntax(path)
             for path in sorted([*(DATA / "ts_ct_one_slice").iterdir(), *(DATA / "ts_mr_derived").iterdir(), DATA / "xray/RG3_JLSL"])

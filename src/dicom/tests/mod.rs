@@ -4,4 +4,5 @@ mod hostile;
 mod real;
 mod sample;
 mod stacks;
+mod upright;
 mod values;

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 
-use super::sample::{load, refused};
-use crate::dicom::IdentifiedStudy;
+use super::sample::{load, load_by, refused};
+use crate::dicom::geometry::{Finding, Policy, Remedy};
 use crate::dicom::load::decode_image;
+use crate::dicom::{IdentifiedStudy, Selection, Verdict};
 use crate::error::{Kind, Result};
 
 /// The folder of real series, or nothing where it is not available.
@@ -58,20 +59,18 @@ fn numbers(json: &Json) -> Vec<f64> {
     }
 }
 
+fn close(path: &str, found: &[f64], expected: &Json) {
+    let expected = numbers(expected);
+    assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-9 * b.abs().max(1.0)), "{path}: {found:?} against {expected:?}");
+}
+
 fn check(study: &IdentifiedStudy, expected: &Json) {
     let word = |key: &str| expected[key].as_str().expect("a text");
     let path = word("path");
     assert_eq!(study.modality, word("modality"), "{path}");
     assert_eq!(study.geometry.dims.map(|dim| dim as f64).to_vec(), numbers(&expected["dims"]), "{path}");
-    let close = |found: &[f64], expected: &Json| {
-        let expected = numbers(expected);
-        assert!(
-            found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-9 * b.abs().max(1.0)),
-            "{path}: {found:?} against {expected:?}"
-        );
-    };
-    close(&study.geometry.spacing_mm, &expected["spacing_mm"]);
-    close(study.geometry.affine_lps.as_flattened(), &expected["affine_lps"]);
+    close(path, &study.geometry.spacing_mm, &expected["spacing_mm"]);
+    close(path, study.geometry.affine_lps.as_flattened(), &expected["affine_lps"]);
     assert_eq!(digest(&study.voxels), word("sha256"), "{path}");
 }
 
@@ -128,9 +127,33 @@ fn bad_series_are_refused_for_what_is_wrong_with_them() {
     };
     // Heights 18.5, 23.5, 28.5, 38.5: one is missing before the last.
     assert_eq!(reason("bad_geometry/sliceincrement/001"), (Kind::SliceMissing, "1 after slice 3".to_owned()));
-    let (kind, detail) = reason("ct_head_ge_tilt");
-    let degrees = format!("{:.1} degrees", expected()["tilt"]["degrees"].as_f64().unwrap());
-    assert!(kind == Kind::GeometryInconsistent && detail.contains(&degrees), "{detail}");
+}
+
+#[test]
+fn a_tilted_series_is_what_scipy_makes_of_its_positions() {
+    let Some(data) = data() else { return };
+    let expected = &expected()["tilt"];
+    // Its slices are thinner at the base of the skull, which is no grid either.
+    let error = refused(load(files(&data.join("ct_head_ge_tilt"))));
+    let [least, most] = numbers(&expected["steps_mm"])[..] else { panic!("two steps") };
+    assert_eq!(error.kind(), Kind::GeometryInconsistent);
+    assert!(error.detail().contains(&format!("from {least:.3} to {most:.3} mm")), "{error}");
+    let policy = Policy { spacing: Remedy::Resample, ..Policy::default() };
+    let study = load_by(files(&data.join("ct_head_ge_tilt")), Selection::default(), policy).unwrap();
+    let Verdict::Resampled(resampled) = &study.geometry.verdict else { panic!("{:?}", study.geometry.verdict) };
+    let [Finding::GantryTilt { degrees }, Finding::VariableSpacing { .. }] = resampled.findings.as_slice() else {
+        panic!("{:?}", resampled.findings)
+    };
+    assert!((degrees - expected["degrees"].as_f64().unwrap()).abs() < 1e-4);
+    assert_eq!(study.geometry.dims.map(|dim| dim as f64).to_vec(), numbers(&expected["dims"]));
+    close("tilt", &study.geometry.spacing_mm, &expected["spacing_mm"]);
+    close("tilt", study.geometry.affine_lps.as_flattened(), &expected["affine_lps"]);
+    for (found, expected) in study.voxels.iter().step_by(4099).zip(numbers(&expected["every_4099th"])) {
+        assert!((f64::from(*found) - expected).abs() < 0.02, "{found} against {expected}");
+    }
+    let sum: f64 = study.voxels.iter().map(|voxel| f64::from(*voxel)).sum();
+    let expected_sum = expected["sum"].as_f64().unwrap();
+    assert!((sum / expected_sum - 1.0).abs() < 1e-7, "{sum} against {expected_sum}");
 }
 
 #[test]

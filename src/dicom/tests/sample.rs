@@ -1,7 +1,7 @@
 //! Small DICOM files, written by hand so that no library under test takes part.
 
 use crate::control::Control;
-use crate::dicom::{IdentifiedStudy, Limits, Loader, Selection};
+use crate::dicom::{IdentifiedStudy, Limits, Loader, Policy, Selection};
 use crate::error::Result;
 use crate::secret::Plain;
 
@@ -185,7 +185,11 @@ pub fn load(files: impl IntoIterator<Item = Vec<u8>>) -> Result<IdentifiedStudy>
 }
 
 pub fn load_selected(files: impl IntoIterator<Item = Vec<u8>>, selection: Selection) -> Result<IdentifiedStudy> {
-    let mut loader = Loader::new(Limits::default(), selection);
+    load_by(files, selection, Policy::default())
+}
+
+pub fn load_by(files: impl IntoIterator<Item = Vec<u8>>, selection: Selection, policy: Policy) -> Result<IdentifiedStudy> {
+    let mut loader = Loader::new(Limits::default(), selection, policy);
     for (index, bytes) in files.into_iter().enumerate() {
         loader.add(index + 1, Plain::new(bytes), &Control::new())?;
     }

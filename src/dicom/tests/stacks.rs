@@ -2,7 +2,7 @@
 
 use super::sample::*;
 use crate::control::Control;
-use crate::dicom::{Counts, Limits, Loader, Selection, Verdict};
+use crate::dicom::{Counts, Limits, Loader, Policy, Selection, Verdict};
 use crate::error::{Error, Kind};
 use crate::secret::Plain;
 
@@ -62,7 +62,7 @@ fn uneven_and_crooked_stacks_are_refused() {
     check(stack(&[0.0, 2.0, 4.6, 6.0]), Kind::GeometryInconsistent, "range from 1.400 to 2.600 mm");
     let shifted = |z, x| explicit(&with(slice(z, 0), text((0x0020, 0x0032), "DS", &format!("{x}\\0\\{z}"))));
     check(vec![shifted(0.0, 0.0), shifted(2.0, 1.0), shifted(4.0, 0.0)], Kind::GeometryInconsistent, "slice 2 (file 2) lies 1.000 mm off");
-    // 2 mm sideways for 2 mm along the normal are 45 degrees.
+    // 2 mm sideways for 2 mm along the normal are 45 degrees, which no gantry does.
     check((0..4).map(|k| shifted(2.0 * f64::from(k), 2.0 * f64::from(k))).collect(), Kind::GeometryInconsistent, "45.0 degrees");
     check(vec![shifted(0.0, 0.0), shifted(0.0, 3.0)], Kind::GeometryInconsistent, "lie in one plane, 3.000 mm apart");
 }
@@ -220,7 +220,7 @@ fn a_named_series_is_taken_and_an_unknown_one_is_an_error() {
 
 #[test]
 fn what_is_no_image_is_counted_and_ignored() {
-    let mut loader = Loader::new(Limits::default(), Selection::default());
+    let mut loader = Loader::new(Limits::default(), Selection::default(), Policy::default());
     let mut directory = explicit(&slice(0.0, 0));
     let from = b"1.2.840.10008.5.1.4.1.1.2\0";
     let at = directory.windows(from.len()).position(|window| window == from).unwrap();
@@ -237,7 +237,7 @@ fn what_is_no_image_is_counted_and_ignored() {
 #[test]
 fn cancelling_stops_the_loader() {
     let control = Control::new();
-    let mut loader = Loader::new(Limits::default(), Selection::default());
+    let mut loader = Loader::new(Limits::default(), Selection::default(), Policy::default());
     loader.add(1, Plain::new(explicit(&slice(0.0, 0))), &control).unwrap();
     control.cancel();
     assert_eq!(loader.add(2, Plain::new(explicit(&slice(1.0, 0))), &control).unwrap_err().kind(), Kind::Cancelled);

@@ -1,13 +1,80 @@
 //! Where the voxels are, and whether the slices really form one regular grid.
 //!
 //! A volume is only as good as its grid: a lost slice, two interleaved series or a tilted gantry give images that look right and
-//! measure wrong. So the positions and orientations of all slices are held against one straight, evenly spaced stack, and a stack
-//! that is none is refused with what is wrong and where. Coordinates are the patient's (LPS: x to the left, y to the back, z to the
+//! measure wrong. So the positions and orientations of all slices are held against one straight, evenly spaced stack ([`stack`]), and a stack
+//! that is none is refused with what is wrong and where, or made into one where the [`Policy`] says so ([`upright`]). Coordinates are the patient's (LPS: x to the left, y to the back, z to the
 //! head; mm), formulas those of PS3.3 section C.7.6.2.1.1.
 //!
 //! Slices are numbered from 1 in the direction of the normal (row cosines x column cosines).
 
+mod stack;
+mod upright;
+
+use std::sync::Arc;
+
 use crate::error::{Error, Kind, Result};
+
+pub use upright::Frames;
+pub(crate) use upright::Upright;
+
+/// What is done about a stack that is no grid (`geometry.*`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// The study is refused.
+    Refuse,
+    /// A grid is made by interpolation, and the verdict says so.
+    Resample,
+}
+
+/// What is done about each fault of a stack.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// A tilted gantry: slices that are shifted against each other evenly.
+    pub tilt: Remedy,
+    /// Steps of different lengths.
+    pub spacing: Remedy,
+    /// Missing slices.
+    pub gaps: Remedy,
+    /// Whether of several stacks in one series (localizers, orientations, matrices) the largest is taken.
+    pub takes_largest: bool,
+}
+
+impl Default for Policy {
+    fn default() -> Policy {
+        Policy { tilt: Remedy::Resample, spacing: Remedy::Refuse, gaps: Remedy::Refuse, takes_largest: false }
+    }
+}
+
+/// Why slices are no grid as they are.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Finding {
+    /// Each slice lies this many degrees off the normal of the last.
+    GantryTilt {
+        /// Angle between the normal and the line of the slices.
+        degrees: f64,
+    },
+    /// Slices are missing.
+    Gaps {
+        /// After which slice, counted from 1, and how many.
+        missing: Vec<(usize, usize)>,
+    },
+    /// The steps differ.
+    VariableSpacing {
+        /// Shortest step, mm.
+        least_mm: f64,
+        /// Longest step, mm.
+        most_mm: f64,
+    },
+}
+
+/// What was made into a grid.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resampled {
+    /// Why; at least one.
+    pub findings: Vec<Finding>,
+    /// Where the frames lie from which the grid was made.
+    pub frames: Frames,
+}
 
 /// What the positions of the slices say about the grid.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,6 +85,8 @@ pub enum Verdict {
     SingleSlice,
     /// One multi-frame instance with equal steps.
     MultiFrame,
+    /// No grid as it came; made into one by interpolation.
+    Resampled(Arc<Resampled>),
 }
 
 /// The voxel grid, in the patient's coordinates (LPS, mm).
@@ -50,6 +119,24 @@ pub(super) struct Plane {
     pub(super) is_localizer: bool,
 }
 
+impl Plane {
+    /// Whether two slices have one orientation, or neither has any.
+    pub(super) fn is_parallel_to(&self, other: &Plane) -> bool {
+        match (self.orientation, other.orientation) {
+            (Some(a), Some(b)) => a.iter().zip(b).all(|(a, b)| (a - b).abs() <= COSINE_TOLERANCE),
+            (a, b) => a.is_none() == b.is_none(),
+        }
+    }
+
+    /// Whether two slices have one pixel spacing, or neither has any.
+    pub(super) fn is_spaced_as(&self, other: &Plane) -> bool {
+        match (self.spacing, other.spacing) {
+            (Some(a), Some(b)) => a.iter().zip(b).all(|(a, b)| (a - b).abs() <= SPACING_TOLERANCE * a.abs()),
+            (a, b) => a.is_none() == b.is_none(),
+        }
+    }
+}
+
 /// How slices are called in messages.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Source {
@@ -72,21 +159,23 @@ const COSINE_TOLERANCE: f64 = 1e-4;
 const ORTHONORMAL_TOLERANCE: f64 = 2e-3;
 /// Relative difference of pixel spacings that are the same number written with 5 digits.
 const SPACING_TOLERANCE: f64 = 1e-4;
-/// Positions are compared to 1 % of the step but never finer than 0.01 mm, because scanners round Image Position (Patient) to 2 decimals
-/// or more.
-const STEP_TOLERANCE: f64 = 0.01;
-const POSITION_TOLERANCE_MM: f64 = 0.01;
 /// A kilometre; beyond it a coordinate is damage, and squares of such numbers might overflow.
 const FARTHEST_MM: f64 = 1e6;
-/// Sideways drift per step beyond which a stack is sheared: 0.1 degrees, ten times what rounded cosines of 4 decimals make.
-const TILT_TOLERANCE: f64 = 1.7e-3;
+/// A stack that was judged.
+pub(super) struct Judged {
+    pub(super) geometry: Geometry,
+    /// For each frame in slice order, the index of its plane.
+    pub(super) order: Vec<usize>,
+    /// How the grid is made from the frames, where they are none.
+    pub(super) upright: Option<Upright>,
+}
 
-/// Judges a stack. Returns its grid and, for each slice of the grid, the index of its plane.
-pub(super) fn judge(planes: &[Plane], rows: usize, columns: usize, source: Source) -> Result<(Geometry, Vec<usize>)> {
+/// Judges a stack.
+pub(super) fn judge(planes: &[Plane], rows: usize, columns: usize, source: Source, policy: &Policy) -> Result<Judged> {
     let Some(first) = planes.first() else { return Err(Error::new(Kind::GeometryMissing, "no slice")) };
     agree(planes, source)?;
     if planes.len() == 1 {
-        return single(first, rows, columns).map(|geometry| (geometry, vec![0]));
+        return single(first, rows, columns).map(|geometry| Judged { geometry, order: vec![0], upright: None });
     }
     let missing = |what: &str, number: usize| Error::new(Kind::GeometryMissing, format!("{what} of {} {number}", source.one()));
     let orientation = first.orientation.ok_or_else(|| missing("orientation", first.number))?;
@@ -97,18 +186,37 @@ pub(super) fn judge(planes: &[Plane], rows: usize, columns: usize, source: Sourc
         let position = plane.position.ok_or_else(|| missing("position", plane.number))?;
         placed.push(Placed { index, number: plane.number, position, along: dot(position, normal) });
     }
-    // Equal positions stay in the order of arrival, so that the message below does not depend on chance.
+    // Equal positions stay in the order of arrival, so that the message of the check does not depend on chance.
     placed.sort_by(|a, b| a.along.total_cmp(&b.along));
-    let step = check_stack(&placed, normal, source)?;
-    // The step is taken over the whole stack: rounding of single positions averages out.
+    let stack = stack::check(&placed, normal, source, policy)?;
+    let order = placed.iter().map(|slice| slice.index).collect();
     let origin = placed.first().map_or([0.0; 3], |slice| slice.position);
+    let (per_column, per_row) = (scaled(row, spacing[1]), scaled(column, spacing[0]));
+    if stack.findings.is_empty() {
+        let geometry = Geometry {
+            dims: [columns, rows, placed.len()],
+            spacing_mm: [spacing[1], spacing[0], length(stack.step)],
+            affine_lps: affine(per_column, per_row, stack.step, origin),
+            verdict: if source == Source::Frames { Verdict::MultiFrame } else { Verdict::Uniform },
+        };
+        return Ok(Judged { geometry, order, upright: None });
+    }
+    // How far each frame lies from the first, within the plane, in pixels.
+    let apart = |slice: &Placed| minus(slice.position, origin);
+    let shifts: Vec<[f64; 2]> =
+        placed.iter().map(apart).map(|apart| [dot(apart, row) / spacing[1], dot(apart, column) / spacing[0]]).collect();
+    let (upright, least) = Upright::plan([columns, rows], &shifts, &stack.heights)?;
+    let along = placed.last().map_or(0.0, |last| dot(apart(last), normal));
+    let step = along / (upright.dims[2] - 1) as f64;
+    let origins = placed.iter().map(|slice| slice.position).collect();
+    let frames = Frames { dims: [columns, rows], per_column, per_row, normal, origins };
     let geometry = Geometry {
-        dims: [columns, rows, placed.len()],
-        spacing_mm: [spacing[1], spacing[0], length(step)],
-        affine_lps: affine(scaled(row, spacing[1]), scaled(column, spacing[0]), step, origin),
-        verdict: if source == Source::Frames { Verdict::MultiFrame } else { Verdict::Uniform },
+        dims: upright.dims,
+        spacing_mm: [spacing[1], spacing[0], step],
+        affine_lps: affine(per_column, per_row, scaled(normal, step), upright::origin(origin, least, per_column, per_row)),
+        verdict: Verdict::Resampled(Arc::new(Resampled { findings: stack.findings, frames })),
     };
-    Ok((geometry, placed.iter().map(|slice| slice.index).collect()))
+    Ok(Judged { geometry, order, upright: Some(upright) })
 }
 
 /// A slice with its distance along the normal.
@@ -136,18 +244,10 @@ fn agree(planes: &[Plane], source: Source) -> Result<()> {
             let detail = format!("{} {} lies or reaches beyond {FARTHEST_MM} mm", source.one(), plane.number);
             return Err(Error::new(Kind::GeometryInconsistent, detail));
         }
-        let same_direction = match (first.orientation, plane.orientation) {
-            (Some(a), Some(b)) => a.iter().zip(b).all(|(a, b)| (a - b).abs() <= COSINE_TOLERANCE),
-            (a, b) => a.is_none() == b.is_none(),
-        };
-        if !same_direction {
+        if !first.is_parallel_to(plane) {
             return Err(differ("orientations", plane));
         }
-        let same_spacing = match (first.spacing, plane.spacing) {
-            (Some(a), Some(b)) => a.iter().zip(b).all(|(a, b)| (a - b).abs() <= SPACING_TOLERANCE * a.abs()),
-            (a, b) => a.is_none() == b.is_none(),
-        };
-        if !same_spacing {
+        if !first.is_spaced_as(plane) {
             return Err(differ("pixel spacings", plane));
         }
     }
@@ -175,101 +275,6 @@ fn axes(orientation: [f64; 6]) -> Result<([f64; 3], [f64; 3], [f64; 3])> {
     }
     let normal = cross(row, column);
     Ok((row, column, scaled(normal, 1.0 / length(normal))))
-}
-
-/// Checks that slices sorted along the normal are evenly spaced on a line along it; returns the step from slice to slice.
-fn check_stack(slices: &[Placed], normal: [f64; 3], source: Source) -> Result<[f64; 3]> {
-    let (Some(first), Some(last)) = (slices.first(), slices.last()) else { return Err(Error::new(Kind::GeometryMissing, "no slice")) };
-    let count = slices.len();
-    let steps: Vec<f64> = slices.iter().zip(slices.iter().skip(1)).map(|(a, b)| b.along - a.along).collect();
-    let median = typical(&steps);
-    let tolerance = (STEP_TOLERANCE * median).max(POSITION_TOLERANCE_MM);
-    doubled(slices, &steps, normal, tolerance, source)?;
-    let step = scaled(minus(last.position, first.position), 1.0 / (count - 1) as f64);
-    let sideways = length(minus(step, scaled(normal, dot(step, normal))));
-    let tilt = sideways.atan2(dot(step, normal));
-    // The drift must also exceed what rounded positions make, or a short stack of thin slices would look tilted.
-    if tilt > TILT_TOLERANCE && sideways * (count - 1) as f64 > 2.0 * POSITION_TOLERANCE_MM {
-        let detail =
-            format!("the stack is sheared: each slice lies {:.1} degrees off the normal of the last (gantry tilt)", tilt.to_degrees());
-        return Err(Error::new(Kind::GeometryInconsistent, detail).with_hint("resample the series to an upright grid at the sender"));
-    }
-    gaps(&steps, median, tolerance)?;
-    // Two positions with an error of one tolerance each.
-    let (least, most) = steps.iter().fold((f64::MAX, f64::MIN), |(least, most), step| (least.min(*step), most.max(*step)));
-    if most - least > 2.0 * tolerance {
-        return Err(Error::new(Kind::GeometryInconsistent, format!("steps between slices range from {least:.3} to {most:.3} mm")));
-    }
-    for (k, slice) in slices.iter().enumerate() {
-        let off = length(minus(minus(slice.position, first.position), scaled(step, k as f64)));
-        if off > tolerance {
-            let detail = format!("slice {} ({} {}) lies {off:.3} mm off the line of the others", k + 1, source.one(), slice.number);
-            return Err(Error::new(Kind::GeometryInconsistent, detail));
-        }
-    }
-    Ok(step)
-}
-
-/// The lower median of the steps that are steps at all: with half of the slices lost or doubled it is still a real step.
-fn typical(steps: &[f64]) -> f64 {
-    let mut sorted: Vec<f64> = steps.iter().copied().filter(|step| *step > POSITION_TOLERANCE_MM).collect();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len().saturating_sub(1) / 2).copied().unwrap_or(0.0)
-}
-
-/// Refuses slices that share a position, and slices that share a plane.
-fn doubled(slices: &[Placed], steps: &[f64], normal: [f64; 3], tolerance: f64, source: Source) -> Result<()> {
-    let pairs: Vec<(usize, &Placed, &Placed)> = steps
-        .iter()
-        .zip(slices.iter().zip(slices.iter().skip(1)))
-        .enumerate()
-        .filter(|(_, (step, _))| **step <= tolerance)
-        .map(|(k, (_, (a, b)))| (k + 1, a, b))
-        .collect();
-    let Some((k, a, b)) = pairs.first() else { return Ok(()) };
-    let apart = minus(b.position, a.position);
-    let sideways = length(minus(apart, scaled(normal, dot(apart, normal))));
-    let (total, kind) = (slices.len(), source.one());
-    if sideways > tolerance {
-        let detail = format!("slices {k} and {} ({kind}s {} and {}) lie in one plane, {sideways:.3} mm apart", k + 1, a.number, b.number);
-        return Err(Error::new(Kind::GeometryInconsistent, detail));
-    }
-    let more = match pairs.len() - 1 {
-        0 => String::new(),
-        more => format!(", and {more} more pairs"),
-    };
-    let detail = format!("slices {k} and {} of {total} ({kind}s {} and {}) lie at one position{more}", k + 1, a.number, b.number);
-    // Every position taken the same number of times is not an accident but several volumes in one series.
-    let positions = total - pairs.len();
-    let error = Error::new(Kind::SliceDoubled, detail);
-    Err(match total.is_multiple_of(positions) {
-        true if total / positions > 1 => {
-            error.with_hint(format!("the series holds {} volumes (time points, echoes or b-values); send one of them", total / positions))
-        }
-        _ => error,
-    })
-}
-
-/// Refuses steps that are whole multiples of the usual one: the slices between are missing.
-fn gaps(steps: &[f64], median: f64, tolerance: f64) -> Result<()> {
-    let mut missing = 0usize;
-    let mut places = Vec::new();
-    for (k, step) in steps.iter().enumerate() {
-        let multiple = (step / median).round();
-        if multiple >= 2.0 && (step - multiple * median).abs() <= tolerance * multiple {
-            let lost = (multiple as usize).saturating_sub(1);
-            missing = missing.saturating_add(lost);
-            places.push(format!("{lost} after slice {}", k + 1));
-        }
-    }
-    if missing == 0 {
-        return Ok(());
-    }
-    // A message stays one line.
-    let more = places.len().saturating_sub(4);
-    places.truncate(4);
-    let tail = if more > 0 { format!(", and {more} more gaps") } else { String::new() };
-    Err(Error::new(Kind::SliceMissing, format!("{}{tail}", places.join(", "))))
 }
 
 /// One slice. Without a position or an orientation (radiographs) it lies at the origin, rows along x and columns along y.
