@@ -53,3 +53,8 @@ pub fn cms_envelope(bytes: &[u8]) {
 pub fn archive(bytes: &[u8]) {
     let _ = crate::package::parse_archive(bytes);
 }
+
+/// A DICOM file, to its voxels; two of them when the input begins with the length of the first.
+pub fn dicom(bytes: &[u8]) {
+    crate::dicom::fuzzing::dicom(bytes);
+}

@@ -17,7 +17,7 @@ use rayon::prelude::*;
 use zeroize::Zeroizing;
 
 use super::attributes::text;
-use super::decode::{decode, unsupported};
+use super::codecs::{decode, unsupported};
 use super::geometry::{Judged, Policy};
 use super::pixels::{Format, format, render, transform};
 use super::scan::{Found, Shape, scan};

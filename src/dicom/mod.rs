@@ -12,21 +12,21 @@
 //! 2. `dataset` makes the header a dicom-rs object, on the same walk.
 //! 3. `series` picks one series and requires that its instances agree.
 //! 4. `geometry` requires one evenly spaced, unsheared stack, or makes one where the policy allows it.
-//! 5. `source`, `decode`, `pixels`: a frame's bytes, its samples, its voxels.
+//! 5. `source`, `codecs`, `pixels`: a frame's bytes, its samples, its voxels.
 //!
 //! Every refusal says what is wrong with which file by number, and quotes nothing that a header says about a person. Bytes of files are
 //! overwritten when they are dropped. What dicom-rs, JPEG, JPEG 2000 and JPEG XL decoders copy on their own heap while they work is
 //! freed without being overwritten; the header objects likewise.
 
 mod attributes;
-mod codestream;
+mod codecs;
 mod dataset;
-mod decode;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 pub mod geometry;
 mod inflate;
 mod load;
 mod pixels;
-mod rle;
 mod scan;
 mod series;
 mod source;
@@ -106,5 +106,5 @@ pub struct IdentifiedStudy {
 
 /// Transfer syntaxes that this build decodes: (UID, name).
 pub fn decoders() -> Vec<(String, String)> {
-    decode::decoders()
+    codecs::decoders()
 }

@@ -9,7 +9,7 @@ use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
 
 use super::attributes::{functional_group, item, number, numbers, text, words};
-use super::decode::Samples;
+use super::codecs::Samples;
 use super::scan::{Pixels, Scanned};
 use crate::error::{Error, Kind, Result};
 

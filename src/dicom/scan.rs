@@ -67,8 +67,8 @@ pub(super) struct Shape {
 /// Explicit VR Big Endian: retired in 2004, still met in archives.
 pub(super) const EXPLICIT_VR_BIG_ENDIAN: &str = "1.2.840.10008.1.2.2";
 
-/// JPEG syntaxes that were retired in 2001 (PS3.6 table A-1); no decoder exists for them, but they can be named.
-static RETIRED: [TransferSyntax; 14] = [
+/// JPEG syntaxes that were retired in 2001 (PS3.6 table A-1). The registry does not know them; two are decoded, all can be named.
+pub(super) static RETIRED: [TransferSyntax; 14] = [
     retired("1.2.840.10008.1.2.4.52", "JPEG Extended (Process 3 & 5)"),
     retired("1.2.840.10008.1.2.4.53", "JPEG Spectral Selection, Non-Hierarchical (Process 6 & 8)"),
     retired("1.2.840.10008.1.2.4.54", "JPEG Spectral Selection, Non-Hierarchical (Process 7 & 9)"),

@@ -1,9 +1,14 @@
 //! One stored frame to stored samples, through the decoder of its transfer syntax.
 //!
-//! JPEG and JPEG 2000 go through the transfer syntax registry of dicom-rs, JPEG XL through jxl-oxide itself (the registry's adapter
-//! scales 12-bit samples to 16 bits and cannot limit memory), RLE, deflated and uncompressed frames through this crate. Decoders are
+//! Lossless JPEG and JPEG 2000 go through the transfer syntax registry of dicom-rs, JPEG XL through jxl-oxide itself (the registry's adapter
+//! scales 12-bit samples to 16 bits and cannot limit memory), JPEG with the cosine transform, JPEG-LS, RLE, deflated and uncompressed frames through this crate. Decoders are
 //! written by others for images that are what they say, so each frame's own header is compared with the DICOM header first
-//! ([`super::codestream`]), and a decoder that panics is an undecodable frame, not the end of the process.
+//! ([`codestream`]), and a decoder that panics is an undecodable frame, not the end of the process.
+
+mod codestream;
+mod jpeg_dct;
+mod jpeg_ls;
+mod rle;
 
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,10 +20,9 @@ use dicom_encoding::transfer_syntax::{Codec as RegistryCodec, TransferSyntax};
 use dicom_transfer_syntax_registry::TransferSyntaxRegistry;
 use zeroize::Zeroizing;
 
-use super::codestream::{self, Header};
+use self::codestream::Header;
 use super::inflate::inflate;
-use super::rle;
-use super::scan::{EXPLICIT_VR_BIG_ENDIAN, Shape};
+use super::scan::{EXPLICIT_VR_BIG_ENDIAN, RETIRED, Shape};
 use super::source::Stored;
 use crate::error::{Error, Kind, Result};
 use crate::secret::Plain;
@@ -52,6 +56,7 @@ enum Codec {
     Deflated,
     Rle,
     Jpeg,
+    JpegLs,
     Jpeg2000,
     JpegXl,
 }
@@ -60,6 +65,7 @@ enum Codec {
 pub(super) fn decoders() -> Vec<(String, String)> {
     let mut known: Vec<(String, String)> = TransferSyntaxRegistry
         .iter()
+        .chain(&RETIRED)
         .filter(|syntax| codec(syntax).is_some())
         .map(|syntax| (syntax.uid().to_owned(), syntax.name().to_owned()))
         .collect();
@@ -67,8 +73,17 @@ pub(super) fn decoders() -> Vec<(String, String)> {
     known
 }
 
-/// The codec of a syntax, `None` when there is none. The registry is the one list of what was compiled in.
+/// What the UIDs of compressed syntaxes begin with.
+const JPEG_UIDS: &str = "1.2.840.10008.1.2.4.";
+
+/// The codec of a syntax, `None` when there is none. The registry is the one list of what was compiled into dicom-rs.
 fn codec(syntax: &TransferSyntax) -> Option<Codec> {
+    // Decoders of our own need no entry in the registry.
+    match syntax.uid().strip_prefix(JPEG_UIDS) {
+        Some("50" | "51" | "53" | "55") => return Some(Codec::Jpeg),
+        Some("80" | "81") => return Some(Codec::JpegLs),
+        _ => {}
+    }
     match syntax.codec() {
         RegistryCodec::None => Some(Codec::Native),
         // The JPIP syntaxes deflate the data set too, but their pixels are behind a URL that nobody here follows.
@@ -87,7 +102,7 @@ fn codec(syntax: &TransferSyntax) -> Option<Codec> {
 
 /// JPEG 2000 (PS3.5 section A.4.4) and High-Throughput JPEG 2000 (A.4.12).
 fn is_jpeg2000(uid: &str) -> bool {
-    uid.strip_prefix("1.2.840.10008.1.2.4.").is_some_and(|last| matches!(last, "90" | "91" | "92" | "93" | "201" | "202" | "203"))
+    uid.strip_prefix(JPEG_UIDS).is_some_and(|last| matches!(last, "90" | "91" | "92" | "93" | "201" | "202" | "203"))
 }
 
 /// Syntaxes that keep every bit; the others may differ from what was scanned.
@@ -95,7 +110,7 @@ fn is_lossless(uid: &str, codec: Codec) -> bool {
     match codec {
         Codec::Native | Codec::Raw | Codec::Deflated | Codec::Rle => true,
         Codec::Jpeg => matches!(uid, uids::JPEG_LOSSLESS | uids::JPEG_LOSSLESS_SV1),
-        _ => uid.strip_prefix("1.2.840.10008.1.2.4.").is_some_and(|last| matches!(last, "90" | "92" | "110" | "201" | "202")),
+        _ => uid.strip_prefix(JPEG_UIDS).is_some_and(|last| matches!(last, "80" | "90" | "92" | "110" | "201" | "202")),
     }
 }
 
@@ -126,6 +141,7 @@ pub(super) fn decode<'a>(stored: Stored<'a>, shape: &Shape, syntax: Option<&Tran
     let width = shape.bits.div_ceil(8) as usize;
     let uncoded = |stored| Samples { stored, width, big_endian: syntax.uid() == EXPLICIT_VR_BIG_ENDIAN, precision: None, is_lossy };
     let pixels = usize::try_from(shape.frame_samples()).map_err(|_| Error::new(Kind::OutOfMemory, "a frame"))?;
+    let mut is_native = false;
     let (samples, precision) = match codec {
         Codec::Native => return whole(uncoded(stored), pixels),
         Codec::Raw => return whole(uncoded(stored), pixels),
@@ -138,11 +154,18 @@ pub(super) fn decode<'a>(stored: Stored<'a>, shape: &Shape, syntax: Option<&Tran
         Codec::Rle => return whole(uncoded(Stored::Joined(rle::decode(stored.bytes(), pixels, width)?)), pixels),
         Codec::Jpeg => {
             let header = agreeing(codestream::jpeg(stored.bytes())?, shape)?;
-            // The decoder knows 12 and 16 bits for the lossless process only (T.81 table B.2 allows 12 for SOF1 and SOF2).
-            if header.precision > 8 && !header.is_lossless_jpeg {
-                return Err(without_decoder(syntax, &format!(" with {} bits per sample", header.precision)));
+            // By the stream's own process, whatever the syntax says: archives have baseline frames under the extended syntax.
+            if header.is_lossless_jpeg {
+                is_native = true;
+                (registry(&stored, shape, syntax, header)?, header.precision)
+            } else {
+                let decoded = jpeg_dct::decode(stored.bytes(), shape.columns, shape.rows, shape.samples)?;
+                (decoded.samples, decoded.precision)
             }
-            (registry(&stored, shape, syntax, header)?, header.precision)
+        }
+        Codec::JpegLs => {
+            let decoded = jpeg_ls::decode(stored.bytes(), shape.columns, shape.rows)?;
+            (decoded.samples, decoded.precision)
         }
         Codec::Jpeg2000 => {
             let header = agreeing(codestream::jpeg2000(stored.bytes())?, shape)?;
@@ -152,8 +175,8 @@ pub(super) fn decode<'a>(stored: Stored<'a>, shape: &Shape, syntax: Option<&Tran
     };
     // A stream of 8 bits in an image of 16 bits allocated decodes to single bytes.
     let width = if precision <= 8 { 1 } else { 2 };
-    // The JPEG decoder answers in the machine's own byte order, the others in little endian.
-    let big_endian = cfg!(target_endian = "big") && codec == Codec::Jpeg;
+    // The decoder of lossless JPEG answers in the machine's own byte order, the others in little endian.
+    let big_endian = cfg!(target_endian = "big") && is_native;
     whole(Samples { stored: Stored::Joined(samples), width, big_endian, precision: Some(precision), is_lossy }, pixels)
 }
 
