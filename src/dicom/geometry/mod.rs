@@ -1,8 +1,8 @@
 //! Where the voxels are, and whether the slices really form one regular grid.
 //!
 //! A volume is only as good as its grid: a lost slice, two interleaved series or a tilted gantry give images that look right and
-//! measure wrong. So the positions and orientations of all slices are held against one straight, evenly spaced stack ([`stack`]), and a stack
-//! that is none is refused with what is wrong and where, or made into one where the [`Policy`] says so ([`upright`]). Coordinates are the patient's (LPS: x to the left, y to the back, z to the
+//! measure wrong. So the positions and orientations of all slices are held against one straight, evenly spaced stack (`stack`), and a stack
+//! that is none is refused with what is wrong and where, or made into one where the [`Policy`] says so (`upright`). Coordinates are the patient's (LPS: x to the left, y to the back, z to the
 //! head; mm), formulas those of PS3.3 section C.7.6.2.1.1.
 //!
 //! Slices are numbered from 1 in the direction of the normal (row cosines x column cosines).
