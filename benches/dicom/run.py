@@ -34,7 +34,8 @@ start = time.perf_counter()
 reader = sitk.ImageSeriesReader()
 reader.SetFileNames(reader.GetGDCMSeriesFileNames(sys.argv[1]))
 reader.SetOutputPixelType(sitk.sitkFloat32)
-volume = sitk.GetArrayViewFromImage(reader.Execute())
+image = reader.Execute()
+volume = sitk.GetArrayViewFromImage(image)
 print(time.perf_counter() - start, volume.size, volume.ravel()[::997].sum(dtype=np.float64))
 """
 
@@ -42,7 +43,7 @@ print(time.perf_counter() - start, volume.size, volume.ravel()[::997].sum(dtype=
 def measure(command):
     """Seconds of the work, processor seconds, peak MiB, sum of some voxels; None when it fails."""
     start = time.perf_counter()
-    process = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace")
     said = process.stdout.read()
     message = process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)
