@@ -47,7 +47,7 @@ use rayon::prelude::*;
 
 use crate::control::Control;
 pub use crate::dicom::geometry::{Finding, Frames};
-pub use crate::dicom::{Geometry, Verdict};
+pub use crate::dicom::{Channel, FrameOf, Geometry, Mark, Verdict};
 use crate::dicom::{IdentifiedStudy, Instance};
 use crate::error::{Error, Kind, Result, Stage};
 use crate::secret::Secret;
@@ -186,7 +186,9 @@ impl Report {
 /// A study that may leave this module: the only thing a [`crate::imaging::Volume`] can be made from.
 pub struct ReleasedStudy {
     pub(crate) instances: Vec<Instance>,
+    pub(crate) frames: Vec<FrameOf>,
     pub(crate) voxels: Arc<Vec<f32>>,
+    pub(crate) channels: Vec<Channel>,
     pub(crate) geometry: Geometry,
     pub(crate) modality: String,
     pub(crate) report: Report,
@@ -198,7 +200,7 @@ pub struct ReleasedStudy {
 /// [`Kind::SopClassQuarantined`] and [`Kind::BurnedInText`] for what is refused by its header, [`Kind::PatientIdMissing`] when (0010,0020)
 /// is empty, [`Kind::ResidualIdentifier`] when an identifier of the input stands in the output. Nothing is released with an error.
 pub fn deidentify(study: IdentifiedStudy, options: &Options, project_key: &Secret<[u8; 32]>, control: &Control) -> Result<ReleasedStudy> {
-    let IdentifiedStudy { instances, voxels, geometry, modality, .. } = study;
+    let IdentifiedStudy { instances, frames, voxels, channels, geometry, modality, .. } = study;
     let rules = Rules { tables: tables()?, choices: options.choices()? };
     let key = project_key.expose();
     if key.iter().all(|byte| *byte == 0) {
@@ -251,13 +253,13 @@ pub fn deidentify(study: IdentifiedStudy, options: &Options, project_key: &Secre
     report.pseudonym = pseudonym;
     // The loader's word for the modality is a value of the header like any other.
     let modality = if value::is_valid(VR::CS, std::slice::from_ref(&modality)) { modality } else { "OT".to_owned() };
-    Ok(ReleasedStudy { instances: released, voxels, geometry, modality, report })
+    Ok(ReleasedStudy { instances: released, frames, voxels, channels, geometry, modality, report })
 }
 
 /// The single function that honours `auto_anonymize = false`; what it returns says that it is not de-identified.
 pub fn release_identified(study: IdentifiedStudy) -> ReleasedStudy {
-    let IdentifiedStudy { instances, voxels, geometry, modality, .. } = study;
-    ReleasedStudy { instances, voxels, geometry, modality, report: Report::default() }
+    let IdentifiedStudy { instances, frames, voxels, channels, geometry, modality, .. } = study;
+    ReleasedStudy { instances, frames, voxels, channels, geometry, modality, report: Report::default() }
 }
 
 impl ReleasedStudy {
@@ -268,6 +270,10 @@ impl ReleasedStudy {
     /// Modality (MR, CT, ...).
     pub fn modality(&self) -> &str {
         &self.modality
+    }
+    /// For each channel, then for each slice that came, the instance and frame in which it is stored.
+    pub fn frames(&self) -> &[FrameOf] {
+        &self.frames
     }
     /// What was done.
     pub fn report(&self) -> &Report {

@@ -4,6 +4,7 @@ use dicom_core::value::{PrimitiveValue, Value};
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
+use dicom_object::mem::InMemElement;
 
 use super::walk::shown;
 use crate::error::{Error, Kind, Result};
@@ -77,4 +78,28 @@ pub(super) fn words(dataset: &InMemDicomObject, tag: Tag) -> Option<Vec<u16>> {
         }
         _ => None,
     }
+}
+
+/// An element of a private block, found by the block's creator (PS3.5 section 7.8.1).
+pub(super) fn private<'a>(dataset: &'a InMemDicomObject, group: u16, creator: &str, element: u16) -> Option<&'a InMemElement> {
+    let block = (0x10..=0xFF_u16).find(|block| text(dataset, Tag(group, *block)).is_some_and(|found| found == creator))?;
+    dataset.get(Tag(group, (block << 8) | element))
+}
+
+/// Numbers of a private element. In files of implicit VR its bytes come without a type: then they are a text of numbers, or doubles, or one float.
+pub(super) fn private_numbers(dataset: &InMemDicomObject, group: u16, creator: &str, element: u16) -> Option<Vec<f64>> {
+    let element = private(dataset, group, creator, element)?;
+    let Value::Primitive(value) = element.value() else { return None };
+    let parse = |text: &str| text.split('\\').map(|part| part.trim_matches(PADDING).parse().ok()).collect::<Option<Vec<f64>>>();
+    let numbers = match value {
+        PrimitiveValue::U8(bytes) if matches!(element.vr(), VR::UN | VR::OB) => match std::str::from_utf8(bytes).ok().and_then(parse) {
+            Some(numbers) => numbers,
+            None if bytes.len() % 8 == 0 => bytes.as_chunks::<8>().0.iter().map(|word| f64::from_le_bytes(*word)).collect(),
+            None if bytes.len() == 4 => bytes.as_chunks::<4>().0.iter().map(|word| f64::from(f32::from_le_bytes(*word))).collect(),
+            None => return None,
+        },
+        PrimitiveValue::Strs(_) | PrimitiveValue::Str(_) => parse(&value.to_str())?,
+        value => value.to_multi_float64().ok()?,
+    };
+    numbers.iter().all(|number| number.is_finite()).then_some(numbers)
 }

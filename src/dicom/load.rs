@@ -1,42 +1,71 @@
 //! Files in, one series out.
 //!
 //! A [`Loader`] takes files in any order. Each is scanned, its header is built, and its bytes wait in erasable memory until the series
-//! is known; files of other series then go at once. [`Loader::finish`] decodes frames in parallel, each straight into its place in the
-//! volume, and drops a file's bytes as soon as its pixels are voxels.
+//! is known; files of other series then go at once. Files are looked at a handful at a time, on all threads. [`Loader::finish`] picks the series, judges
+//! its geometry and has it decoded (`volume`).
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::HashSet;
 
-use dicom_core::DataElement;
-use dicom_core::header::Header;
-use dicom_core::value::Value;
 use dicom_dictionary_std::tags;
 use dicom_encoding::transfer_syntax::TransferSyntax;
 use dicom_object::InMemDicomObject;
 use rayon::prelude::*;
-use zeroize::Zeroizing;
 
 use super::attributes::text;
-use super::codecs::{decode, unsupported};
-use super::geometry::{Judged, Policy};
-use super::pixels::{Format, format, render, transform};
+use super::codecs::unsupported;
+use super::geometry::Policy;
+use super::mosaic::{self, Mosaic};
+use super::pixels::{Format, format};
 use super::scan::{Found, Shape, scan};
-use super::series::{arrange, choose, is_wanted, largest};
+use super::series::{choose, is_wanted};
+use super::slices::{arrange, largest, slices};
 use super::source::Frames;
-use super::{Counts, IdentifiedStudy, Instance, Limits, Selection, dataset};
+use super::{Counts, IdentifiedStudy, Instance, Limits, Selection, dataset, volume};
 use crate::control::Control;
 use crate::error::{Error, Kind, Result};
 use crate::secret::Plain;
+
+/// Files that wait to be looked at, and their bytes: enough for every thread to have its share, few enough to be no burden.
+const WAITING_FILES: usize = 32;
+const WAITING_BYTES: usize = 16 << 20;
 
 /// An image that may belong to the series: its header, and its pixels as they were stored.
 pub(super) struct Candidate {
     pub(super) number: usize,
     pub(super) instance: Instance,
     pub(super) shape: Shape,
-    syntax: Option<&'static TransferSyntax>,
-    /// What keeps the pixels from being used, if the series turns out to be this one.
-    format: Result<Format>,
-    frames: Frames,
+    pub(super) syntax: Option<&'static TransferSyntax>,
+    /// How its pixels are read, or what keeps them from being used if the series turns out to be this one.
+    pub(super) reading: Result<Reading>,
+    pub(super) frames: Frames,
+}
+
+/// How an image's pixels become slices.
+#[derive(Clone, Copy)]
+pub(super) struct Reading {
+    pub(super) format: Format,
+    pub(super) mosaic: Option<Mosaic>,
+}
+
+impl Candidate {
+    pub(super) fn mosaic(&self) -> Option<&Mosaic> {
+        self.reading.as_ref().ok().and_then(|reading| reading.mosaic.as_ref())
+    }
+
+    /// Slices that the image holds.
+    pub(super) fn slices(&self) -> usize {
+        self.mosaic().map_or(self.shape.frames as usize, Mosaic::count)
+    }
+
+    /// Columns and rows of one slice.
+    pub(super) fn slice_dims(&self) -> [usize; 2] {
+        self.mosaic().map_or([self.shape.columns as usize, self.shape.rows as usize], Mosaic::tile)
+    }
+
+    /// Numbers per voxel: one, or three colours.
+    pub(super) fn samples(&self) -> usize {
+        self.reading.as_ref().map_or(1, |reading| reading.format.colour().volumes())
+    }
 }
 
 /// Collects instances as they arrive, then makes the series.
@@ -45,87 +74,135 @@ pub struct Loader {
     selection: Selection,
     policy: Policy,
     counts: Counts,
+    /// Files that nobody has looked at yet.
+    waiting: Vec<(usize, Plain)>,
     /// Images of the wanted series, or of all series while none is named.
     candidates: Vec<Candidate>,
+}
+
+/// What a file turned out to be.
+enum Looked {
+    Foreign,
+    Directory,
+    WithoutPixels,
+    /// An image of a series that is not wanted.
+    Unwanted,
+    Image(Box<Candidate>),
 }
 
 impl Loader {
     /// An empty loader.
     pub fn new(limits: Limits, selection: Selection, policy: Policy) -> Loader {
-        Loader { limits, selection, policy, counts: Counts::default(), candidates: Vec::new() }
+        Loader { limits, selection, policy, counts: Counts::default(), waiting: Vec::new(), candidates: Vec::new() }
     }
 
     /// Takes one file. A file that is not DICOM is counted and dropped, so is DICOM without pixels; a malformed DICOM file, or one beyond
-    /// the limits, is an error that names `number`. Nothing of a refused file is kept.
+    /// the limits, is an error that names its number. Files are looked at together, so an error may be that of a file taken before. Nothing of a refused file is kept.
     pub fn add(&mut self, number: usize, bytes: Plain, control: &Control) -> Result<()> {
         control.check()?;
-        let file = match scan(bytes, &self.limits).map_err(|error| in_file(number, error))? {
-            Found::Image(file) => file,
-            Found::Foreign => {
-                self.counts.foreign += 1;
-                return Ok(());
-            }
-            Found::Directory => {
-                self.counts.directories += 1;
-                return Ok(());
-            }
-            Found::WithoutPixels => {
-                self.counts.without_pixels += 1;
-                return Ok(());
-            }
-        };
-        // Counted before the selection, so that "no such series" and "no image at all" are told apart.
-        self.counts.images += 1;
-        let header = dataset::header(&file, &self.limits).map_err(|error| in_file(number, error))?;
-        // With a named series the bytes of all others end here, in `file`'s drop.
-        if !is_wanted(&self.selection, &header) {
-            return Ok(());
+        self.waiting.push((number, bytes));
+        let bytes: usize = self.waiting.iter().map(|(_, bytes)| bytes.len()).sum();
+        if self.waiting.len() >= WAITING_FILES || bytes >= WAITING_BYTES {
+            self.look()?;
         }
-        let meta = dataset::file_meta(&file, &header).map_err(|error| in_file(number, error))?;
-        let (shape, syntax, format) = (file.shape, file.syntax, format(&file, &header));
-        // The format may be unsupported; that matters only if this becomes the chosen series.
-        let frames = Frames::new(file).map_err(|error| in_file(number, error))?;
-        self.candidates.push(Candidate { number, instance: Instance { meta, dataset: header }, shape, syntax, format, frames });
         Ok(())
     }
 
     /// What the files turned out to be, so far.
-    pub fn counts(&self) -> Counts {
-        self.counts
+    ///
+    /// # Errors
+    /// Those of the files that nobody had looked at.
+    pub fn counts(&mut self) -> Result<Counts> {
+        self.look()?;
+        Ok(self.counts)
+    }
+
+    /// Looks at the files that wait. Of several refused ones the first is the error, whatever the threads do.
+    fn look(&mut self) -> Result<()> {
+        let (limits, selection) = (&self.limits, &self.selection);
+        let looked: Vec<Result<Looked>> = std::mem::take(&mut self.waiting)
+            .into_par_iter()
+            .map(|(number, bytes)| look(number, bytes, limits, selection).map_err(|error| in_file(number, error)))
+            .collect();
+        for found in looked {
+            match found? {
+                Looked::Foreign => self.counts.foreign += 1,
+                Looked::Directory => self.counts.directories += 1,
+                Looked::WithoutPixels => self.counts.without_pixels += 1,
+                // Counted all the same, so that "no such series" and "no image at all" are told apart.
+                Looked::Unwanted => self.counts.images += 1,
+                Looked::Image(candidate) => {
+                    self.counts.images += 1;
+                    self.candidates.push(*candidate);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Picks the series, checks its geometry, decodes its pixels.
-    pub fn finish(self, control: &Control) -> Result<IdentifiedStudy> {
+    pub fn finish(mut self, control: &Control) -> Result<IdentifiedStudy> {
         control.check()?;
+        self.look()?;
         let Loader { limits, candidates, counts, policy, .. } = self;
         if candidates.is_empty() {
             return Err(nothing_found(counts));
         }
         // The bytes of the series that were not chosen are overwritten and freed when `choose` returns.
-        let (members, left_out) = largest(choose(candidates), &policy)?;
+        let members = choose(candidates);
         if let Some(error) = members.iter().find_map(obstacle) {
             return Err(error);
         }
-        let Judged { geometry, order, upright } = arrange(&members, &limits, &policy)?;
-        let modality = members.first().map(|member| modality(&member.instance.dataset)).unwrap_or_default();
-        // Until all is decoded, what is there is overwritten if anything fails.
-        let [columns, rows] = members.first().map_or([0; 2], |member| [member.shape.columns as usize, member.shape.rows as usize]);
-        let mut voxels = Zeroizing::new(allocate(&[columns, rows, order.len()], &limits)?);
-        let instances = match <[Candidate; 1]>::try_from(members) {
-            Ok([alone]) => decode_frames(alone, &order, &mut voxels, &limits, control)?,
-            Err(members) => decode_files(members, &order, &mut voxels, &limits, control)?,
-        };
-        if let Some(upright) = upright {
-            let mut grid = Zeroizing::new(allocate(&geometry.dims, &limits)?);
-            upright.resample(&voxels, &mut grid, control)?;
-            voxels = grid;
+        let all = slices(&members, &limits)?;
+        let (mut taken, left_out) = largest(&members, all, &policy);
+        // Files of which no slice was taken go, and the others close up.
+        let used: HashSet<usize> = taken.iter().map(|slice| slice.member).collect();
+        let mut places = vec![0; members.len()];
+        let mut kept = Vec::with_capacity(used.len());
+        for (index, member) in members.into_iter().enumerate() {
+            if used.contains(&index) {
+                places[index] = kept.len();
+                kept.push(member);
+            }
         }
-        Ok(IdentifiedStudy { instances, voxels: Arc::new(std::mem::take(&mut *voxels)), geometry, modality, left_out })
+        taken.iter_mut().for_each(|slice| slice.member = places[slice.member]);
+        let judged = arrange(&kept, &taken, &policy)?;
+        let modality = kept.first().map(|member| modality(&member.instance.dataset)).unwrap_or_default();
+        volume::assemble(kept, &taken, judged, &limits, control).map(|volume| IdentifiedStudy {
+            instances: volume.instances,
+            frames: volume.frames,
+            voxels: volume.voxels,
+            channels: volume.channels,
+            geometry: volume.geometry,
+            modality,
+            left_out,
+        })
     }
 }
 
+/// Scans a file and builds its header.
+fn look(number: usize, bytes: Plain, limits: &Limits, selection: &Selection) -> Result<Looked> {
+    let file = match scan(bytes, limits)? {
+        Found::Image(file) => file,
+        Found::Foreign => return Ok(Looked::Foreign),
+        Found::Directory => return Ok(Looked::Directory),
+        Found::WithoutPixels => return Ok(Looked::WithoutPixels),
+    };
+    let header = dataset::header(&file, limits)?;
+    // With a named series the bytes of all others end here, in `file`'s drop.
+    if !is_wanted(selection, &header) {
+        return Ok(Looked::Unwanted);
+    }
+    let meta = dataset::file_meta(&file, &header)?;
+    let (shape, syntax) = (file.shape, file.syntax);
+    // What is not supported matters only if this becomes the chosen series.
+    let reading = format(&file, &header).and_then(|format| Ok(Reading { format, mosaic: mosaic::read(&header, &shape)? }));
+    let frames = Frames::new(file)?;
+    Ok(Looked::Image(Box::new(Candidate { number, instance: Instance { meta, dataset: header }, shape, syntax, reading, frames })))
+}
+
 /// Puts a file's number before what is wrong with it.
-fn in_file(number: usize, error: Error) -> Error {
+pub(super) fn in_file(number: usize, error: Error) -> Error {
     let named = Error::new(error.kind(), format!("file {number}: {}", error.detail()));
     match error.hint() {
         Some(hint) => named.with_hint(hint.to_owned()),
@@ -145,7 +222,7 @@ fn nothing_found(counts: Counts) -> Error {
 
 /// Why an image of the chosen series cannot become voxels, known before its geometry is looked at.
 fn obstacle(member: &Candidate) -> Option<Error> {
-    let error = match &member.format {
+    let error = match &member.reading {
         Err(error) => Some(Error::new(error.kind(), error.detail().to_owned())),
         Ok(_) => unsupported(member.syntax),
     };
@@ -163,97 +240,16 @@ fn modality(dataset: &InMemDicomObject) -> String {
     TERMS.iter().find(|term| **term == found).map_or("OT", |term| term).to_owned()
 }
 
-/// Zeroed voxels. The size is checked against the limit and asked for once before, so that a refusal is an error and not the end of
-/// the process; zeroed pages come untouched from the system and are first written by the threads that decode.
-fn allocate(dims: &[usize; 3], limits: &Limits) -> Result<Vec<f32>> {
-    let voxels = dims.iter().try_fold(1usize, |product, dim| product.checked_mul(*dim));
-    let bytes = voxels.and_then(|voxels| voxels.checked_mul(size_of::<f32>())).map_or(u64::MAX, |bytes| bytes as u64);
-    let (Some(voxels), true) = (voxels, bytes <= limits.volume_bytes) else {
-        let detail = format!("{bytes} bytes of voxels, more than {} (limits.volume_bytes)", limits.volume_bytes);
-        return Err(Error::new(Kind::LimitExceeded, detail));
-    };
-    Vec::<f32>::new().try_reserve_exact(voxels).map_err(|_| Error::new(Kind::OutOfMemory, format!("{bytes} bytes of voxels")))?;
-    Ok(vec![0.0; voxels])
-}
-
-/// Decodes the frames of one instance, and puts its functional groups into the order of the slices.
-fn decode_frames(mut member: Candidate, order: &[usize], voxels: &mut [f32], limits: &Limits, control: &Control) -> Result<Vec<Instance>> {
-    let done = AtomicUsize::new(0);
-    let slice = voxels.len() / order.len().max(1);
-    // Every thread writes its own slices and reads shared bytes, so the result does not depend on how many there are.
-    let decoded: Result<()> = voxels.par_chunks_mut(slice.max(1)).zip(order.par_iter()).try_for_each(|(voxels, frame)| {
-        control.check()?;
-        decode_into(&member, *frame, voxels, limits)?;
-        report(&done, order.len(), control);
-        Ok(())
-    });
-    decoded?;
-    reorder_functional_groups(&mut member.instance.dataset, order);
-    Ok(vec![member.instance])
-}
-
-/// Decodes a file per slice; each file's bytes end with its decoding.
-fn decode_files(members: Vec<Candidate>, order: &[usize], voxels: &mut [f32], limits: &Limits, control: &Control) -> Result<Vec<Instance>> {
-    let done = AtomicUsize::new(0);
-    let slice = voxels.len() / order.len().max(1);
-    // Candidates move into the order of the slices and from there into the closure that drops each after its last use.
-    let mut waiting: Vec<Option<Candidate>> = members.into_iter().map(Some).collect();
-    let sorted: Vec<Candidate> = order.iter().filter_map(|index| waiting.get_mut(*index).and_then(Option::take)).collect();
-    voxels
-        .par_chunks_mut(slice.max(1))
-        .zip(sorted.into_par_iter())
-        .map(|(voxels, member)| {
-            control.check()?;
-            decode_into(&member, 0, voxels, limits)?;
-            report(&done, order.len(), control);
-            Ok(member.instance)
-        })
-        .collect()
-}
-
-/// Progress over slices; the counter carries no result.
-fn report(done: &AtomicUsize, total: usize, control: &Control) {
-    let done = done.fetch_add(1, Ordering::Relaxed) + 1;
-    control.progress("load", done as f64 / total.max(1) as f64);
-}
-
-/// One frame from its stored bytes to its voxels.
-fn decode_into(member: &Candidate, frame: usize, voxels: &mut [f32], limits: &Limits) -> Result<()> {
-    let format = match &member.format {
-        Ok(format) => *format,
-        Err(error) => return Err(Error::new(error.kind(), error.detail().to_owned())),
-    };
-    let decoded = transform(&member.instance.dataset, frame, format).and_then(|transform| {
-        let samples = decode(member.frames.frame(frame)?, &member.shape, member.syntax, limits.inflate_ratio)?;
-        render(&samples, format, &transform, voxels)
-    });
-    decoded.map_err(|error| in_file(member.number, error))
-}
-
-/// Item k of the per-frame functional groups becomes the one of slice k, so that header and voxels keep one order.
-fn reorder_functional_groups(dataset: &mut InMemDicomObject, order: &[usize]) {
-    let Some(element) = dataset.take(tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE) else { return };
-    let (tag, vr) = (element.tag(), element.vr());
-    let Value::Sequence(sequence) = element.into_value() else { return };
-    let mut items: Vec<Option<InMemDicomObject>> = sequence.into_items().into_iter().map(Some).collect();
-    let sorted: Vec<InMemDicomObject> = order.iter().filter_map(|index| items.get_mut(*index).and_then(Option::take)).collect();
-    dataset.put(DataElement::new(tag, vr, Value::Sequence(sorted.into())));
-}
-
-/// Decodes every frame of one image in file order, without any geometry: what the tests of decoders compare.
+/// Decodes every frame of one image in file order, without any geometry, all of red before all of green: what the tests of decoders compare.
 #[cfg(test)]
 pub(super) fn decode_image(bytes: Vec<u8>) -> Result<Vec<f32>> {
     let limits = Limits::default();
     let mut loader = Loader::new(limits.clone(), Selection::default(), Policy::default());
     loader.add(1, Plain::new(bytes), &Control::new())?;
+    loader.look()?;
     let member = loader.candidates.pop().ok_or_else(|| Error::new(Kind::NoDicomFiles, ""))?;
     if let Some(error) = obstacle(&member) {
         return Err(error);
     }
-    let slice = (member.shape.rows * member.shape.columns) as usize;
-    let mut voxels = vec![0.0; slice * member.shape.frames as usize];
-    for (frame, voxels) in voxels.chunks_mut(slice).enumerate() {
-        decode_into(&member, frame, voxels, &limits)?;
-    }
-    Ok(voxels)
+    volume::decode_all(member, &limits)
 }

@@ -10,9 +10,10 @@
 //! 1. `scan` recognises DICOM by content and walks its structure under [`Limits`] before anything is allocated by a length in the file.
 //!    Nesting, element counts, lengths and the arithmetic of the pixels are settled here. DICOMDIR paths are never followed.
 //! 2. `dataset` makes the header a dicom-rs object, on the same walk.
-//! 3. `series` picks one series and requires that its instances agree.
-//! 4. `geometry` requires one evenly spaced, unsheared stack, or makes one where the policy allows it.
-//! 5. `source`, `codecs`, `pixels`: a frame's bytes, its samples, its voxels.
+//! 3. `series` picks one series, `slices` lists its frames and requires that they agree.
+//! 4. `geometry` requires one evenly spaced, unsheared stack, or makes one where the policy allows it, and tells several volumes on one grid
+//!    apart by their `marks`.
+//! 5. `volume` decodes: `source`, `codecs`, `pixels` and `colour` are a frame's bytes, its samples, its voxels; `mosaic` cuts frames into slices.
 //!
 //! Every refusal says what is wrong with which file by number, and quotes nothing that a header says about a person. Bytes of files are
 //! overwritten when they are dropped. What dicom-rs, JPEG, JPEG 2000 and JPEG XL decoders copy on their own heap while they work is
@@ -20,25 +21,30 @@
 
 mod attributes;
 mod codecs;
+mod colour;
 mod dataset;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
 pub mod geometry;
 mod inflate;
 mod load;
+mod marks;
+mod mosaic;
 mod pixels;
 mod scan;
 mod series;
+mod slices;
 mod source;
 #[cfg(test)]
 mod tests;
+mod volume;
 mod walk;
 
 use std::sync::Arc;
 
 use dicom_object::{FileMetaTable, InMemDicomObject};
 
-pub use geometry::{Geometry, Policy, Verdict};
+pub use geometry::{Channel, Geometry, Mark, Policy, Verdict};
 pub use load::Loader;
 
 /// Limits that hold before any parser sees a byte (`limits.*`).
@@ -92,12 +98,25 @@ pub struct Instance {
     pub(crate) dataset: InMemDicomObject,
 }
 
+/// Where a slice is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameOf {
+    /// Index of its instance.
+    pub instance: usize,
+    /// Its frame there, from 0; of a mosaic, whose slices share a frame, always 0.
+    pub frame: usize,
+}
+
 /// A series that still carries its identifiers: no `Debug`, no `Display`, no `Serialize`, no public constructor.
 pub struct IdentifiedStudy {
-    /// Headers in slice order; one for all slices when multi-frame, its per-frame functional groups in slice order.
+    /// Headers, in the order in which the volume meets them.
     pub(crate) instances: Vec<Instance>,
-    /// Rescaled voxels: column fastest, then row, then slice.
+    /// For each channel, then for each slice that came, where it is stored. Colours of one frame count once.
+    pub(crate) frames: Vec<FrameOf>,
+    /// Rescaled voxels: column fastest, then row, then slice, then channel.
     pub(crate) voxels: Arc<Vec<f32>>,
+    /// What the channels are; at least one.
+    pub(crate) channels: Vec<Channel>,
     pub(crate) geometry: Geometry,
     pub(crate) modality: String,
     /// Images of the series that lie in other stacks than the one taken.

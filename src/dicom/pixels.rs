@@ -2,7 +2,7 @@
 //!
 //! Voxels are what the scanner meant after the modality transformation (PS3.3 section C.11.1): Hounsfield units for CT, stored values
 //! where an image defines none. They are computed in `f64` and rounded once to `f32`. Nothing is windowed, and MONOCHROME1 is not
-//! inverted: its voxels keep the numbers of the file, and only a viewer would show low ones bright.
+//! inverted: its voxels keep the numbers of the file, and only a viewer would show low ones bright. Pixels in colour become three volumes (`colour`).
 
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
@@ -10,6 +10,7 @@ use dicom_object::InMemDicomObject;
 
 use super::attributes::{functional_group, item, number, numbers, text, words};
 use super::codecs::Samples;
+use super::colour::{Colour, Palette};
 use super::scan::{Pixels, Scanned};
 use crate::error::{Error, Kind, Result};
 
@@ -25,26 +26,43 @@ pub(super) enum Format {
         signed: bool,
         /// 8-bit samples that big-endian writers stored as 16-bit words (PS3.5 section A.3).
         in_words: bool,
+        colour: Colour,
     },
     Float,
 }
 
+impl Format {
+    pub(super) fn colour(self) -> Colour {
+        match self {
+            Format::Integer { colour, .. } => colour,
+            Format::Float => Colour::Gray,
+        }
+    }
+}
+
 /// From stored values to voxels.
 pub(super) enum Transform {
-    Linear { slope: f64, intercept: f64 },
-    Table { first: i64, values: Vec<f32> },
+    Linear {
+        slope: f64,
+        intercept: f64,
+    },
+    Table {
+        first: i64,
+        values: Vec<f32>,
+    },
+    /// From stored values to red, green and blue.
+    Palette(Palette),
 }
 
 /// Reads an image's format and says what about it is not supported.
 pub(super) fn format(file: &Scanned, dataset: &InMemDicomObject) -> Result<Format> {
     let unsupported = |what: String| Err(Error::new(Kind::PixelsUnsupported, what));
-    match text(dataset, tags::PHOTOMETRIC_INTERPRETATION).as_deref() {
-        Some("MONOCHROME1" | "MONOCHROME2") => {}
-        Some(other) => return unsupported(format!("{} pixels; only grayscale images make a volume", colour(other))),
-        None => return Err(Error::new(Kind::DicomMalformed, "the photometric interpretation is missing")),
-    }
-    if file.shape.samples != 1 {
-        return unsupported(format!("{} samples per pixel; only grayscale images make a volume", file.shape.samples));
+    let interpretation = text(dataset, tags::PHOTOMETRIC_INTERPRETATION);
+    let interpretation = interpretation.ok_or_else(|| Error::new(Kind::DicomMalformed, "the photometric interpretation is missing"))?;
+    let colour = Colour::of(&interpretation, file)?;
+    if file.shape.samples as usize != colour.stored() {
+        let detail = format!("{} samples per pixel, of which {} are expected", file.shape.samples, colour.stored());
+        return Err(Error::new(Kind::DicomMalformed, detail));
     }
     let (tag, vr) = match &file.pixels {
         Pixels::Native { tag, vr, .. } => (*tag, *vr),
@@ -66,13 +84,22 @@ pub(super) fn format(file: &Scanned, dataset: &InMemDicomObject) -> Result<Forma
         return Err(Error::new(Kind::DicomMalformed, detail));
     }
     let signed = whole(dataset, tags::PIXEL_REPRESENTATION)?.unwrap_or(0) != 0;
+    if colour != Colour::Gray && (allocated == 32 || signed) {
+        return unsupported("pixels in colour of 32 bits or with a sign".to_owned());
+    }
     let in_words = file.encoding.big_endian && allocated == 8 && vr == VR::OW;
-    Ok(Format::Integer { stored, high, signed, in_words })
+    Ok(Format::Integer { stored, high, signed, in_words, colour })
 }
 
 /// Reads the modality transformation of a frame: its own functional group, the shared one, or the image's (PS3.3 sections C.7.6.16.2.9,
 /// C.11.1). A slope without an intercept, or the other way round, counts as 1 or 0.
 pub(super) fn transform(dataset: &InMemDicomObject, frame: usize, format: Format) -> Result<Transform> {
+    // The modality transformation is for one number per pixel.
+    match format.colour() {
+        Colour::Gray => {}
+        Colour::Palette => return Palette::read(dataset, format).map(Transform::Palette),
+        _ => return Ok(Transform::Linear { slope: 1.0, intercept: 0.0 }),
+    }
     // An enhanced image's own groups win over attributes of its root, which converters leave behind.
     let group = functional_group(dataset, frame, tags::PIXEL_VALUE_TRANSFORMATION_SEQUENCE);
     if group.is_none()
@@ -90,7 +117,13 @@ pub(super) fn transform(dataset: &InMemDicomObject, frame: usize, format: Format
     Ok(Transform::Linear { slope, intercept })
 }
 
-/// Writes the voxels of one frame.
+/// Whether all frames of an image have one modality transformation, which then is read once.
+pub(super) fn has_one_transform(dataset: &InMemDicomObject, format: Format) -> bool {
+    format.colour() != Colour::Gray
+        || (dataset.get(tags::MODALITY_LUT_SEQUENCE).is_some() && dataset.get(tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE).is_none())
+}
+
+/// Writes the voxels of one frame of one sample per pixel.
 pub(super) fn render(samples: &Samples<'_>, format: Format, transform: &Transform, voxels: &mut [f32]) -> Result<()> {
     match (format, samples.width) {
         (Format::Float, 4) => fill(samples, voxels, transform, |word: [u8; 4]| f64::from(f32::from_le_bytes(word))),
@@ -108,6 +141,38 @@ pub(super) fn render(samples: &Samples<'_>, format: Format, transform: &Transfor
 
 /// Integer samples of one, two or four bytes.
 fn integers(bytes: &[u8], samples: &Samples<'_>, format: Format, transform: &Transform, voxels: &mut [f32]) -> Result<()> {
+    let unpack = unpacking(samples, format)?;
+    // The width is fixed per call, so each arm becomes a loop without branches.
+    let source = Source { bytes, big_endian: samples.big_endian };
+    match samples.width {
+        1 => source.fill(voxels, transform, |word: [u8; 1]| unpack.value(u32::from(word[0]))),
+        2 => source.fill(voxels, transform, |word| unpack.value(u32::from(u16::from_le_bytes(word)))),
+        _ => source.fill(voxels, transform, |word| unpack.value(u32::from_le_bytes(word))),
+    }
+}
+
+/// How the bits of a stored word become its value.
+#[derive(Clone, Copy)]
+pub(super) struct Unpacking {
+    up: u32,
+    down: u32,
+    signed: bool,
+    /// Stored bits: the largest value of an unsigned sample is one less than two to their power.
+    pub(super) bits: u32,
+}
+
+impl Unpacking {
+    #[inline(always)]
+    pub(super) fn value(self, raw: u32) -> f64 {
+        match self.signed {
+            true => f64::from((raw << self.up).cast_signed() >> self.down),
+            false => f64::from((raw << self.up) >> self.down),
+        }
+    }
+}
+
+/// Works out which bits of a decoded sample are its value.
+pub(super) fn unpacking(samples: &Samples<'_>, format: Format) -> Result<Unpacking> {
     let Format::Integer { stored, high, signed, .. } = format else { return Err(Error::new(Kind::Internal, "an integer format is lost")) };
     let (bits, high) = match samples.precision {
         None => (stored, high),
@@ -120,18 +185,7 @@ fn integers(bytes: &[u8], samples: &Samples<'_>, format: Format, transform: &Tra
         Some(precision) => (precision.min(stored), precision.min(stored) - 1),
     };
     // Shifting up drops what lies above the stored bits (old overlays), shifting down what lies below and brings the sign.
-    let (up, down) = (31 - high, 32 - bits);
-    let value = |raw: u32| match signed {
-        true => f64::from((raw << up).cast_signed() >> down),
-        false => f64::from((raw << up) >> down),
-    };
-    // The width is fixed per call, so each arm becomes a loop without branches.
-    let source = Source { bytes, big_endian: samples.big_endian };
-    match samples.width {
-        1 => source.fill(voxels, transform, |word: [u8; 1]| value(u32::from(word[0]))),
-        2 => source.fill(voxels, transform, |word| value(u32::from(u16::from_le_bytes(word)))),
-        _ => source.fill(voxels, transform, |word| value(u32::from_le_bytes(word))),
-    }
+    Ok(Unpacking { up: 31 - high, down: 32 - bits, signed, bits })
 }
 
 /// Real numbers.
@@ -174,6 +228,7 @@ impl Source<'_> {
                     *voxel = values.get(index).copied().unwrap_or_default();
                 }
             }
+            (Transform::Palette(_), _) => return Err(Error::new(Kind::Internal, "a palette makes three volumes")),
         }
         Ok(())
     }
@@ -209,22 +264,4 @@ fn look_up_table(table: &InMemDicomObject, format: Format) -> Result<Transform> 
 /// A whole number that is not negative.
 fn whole(dataset: &InMemDicomObject, tag: Tag) -> Result<Option<u32>> {
     Ok(number(dataset, tag)?.filter(|value| (0.0..=f64::from(u16::MAX)).contains(value)).map(|value| value as u32))
-}
-
-/// A photometric interpretation of PS3.3 section C.7.6.3.1.2; anything else in its place is not repeated.
-fn colour(interpretation: &str) -> &'static str {
-    const KNOWN: [&str; 11] = [
-        "RGB",
-        "PALETTE COLOR",
-        "YBR_FULL",
-        "YBR_FULL_422",
-        "YBR_PARTIAL_422",
-        "YBR_PARTIAL_420",
-        "YBR_ICT",
-        "YBR_RCT",
-        "HSV",
-        "ARGB",
-        "CMYK",
-    ];
-    KNOWN.into_iter().find(|known| *known == interpretation).unwrap_or("unknown")
 }

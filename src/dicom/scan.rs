@@ -62,6 +62,8 @@ pub(super) struct Shape {
     pub(super) samples: u32,
     /// Bits Allocated.
     pub(super) bits: u32,
+    /// Planar Configuration: each sample of a pixel lies in a plane of its own.
+    pub(super) is_planar: bool,
 }
 
 /// Explicit VR Big Endian: retired in 2004, still met in archives.
@@ -270,7 +272,7 @@ fn walk(
 }
 
 impl Shape {
-    /// Takes an attribute of the root over if it is one of the five.
+    /// Takes an attribute of the root over if it is one of these.
     fn take(&mut self, tag: Tag, value: &[u8], encoding: Encoding) -> Result<()> {
         let wrong = || Error::new(Kind::DicomMalformed, format!("{} is not a number of the kind it must be", shown(tag)));
         let field = match tag {
@@ -278,6 +280,11 @@ impl Shape {
             tags::COLUMNS => &mut self.columns,
             tags::SAMPLES_PER_PIXEL => &mut self.samples,
             tags::BITS_ALLOCATED => &mut self.bits,
+            // It matters for pixels in colour only, and some writers leave it empty in others.
+            tags::PLANAR_CONFIGURATION => {
+                self.is_planar = value.len() == 2 && encoding.u16(value) == 1;
+                return Ok(());
+            }
             tags::NUMBER_OF_FRAMES => {
                 let text = std::str::from_utf8(value).map_err(|_| wrong())?.trim_matches(|c: char| c.is_whitespace() || c == '\0');
                 // Some writers put an empty value or 0 into single-frame images; both mean one frame.
@@ -356,7 +363,7 @@ impl Shape {
             return Ok(());
         }
         // Longer values are refused like shorter ones: one of the five attributes is then not that of these pixels.
-        let Shape { rows, columns, frames, samples, bits } = self;
+        let Shape { rows, columns, frames, samples, bits, .. } = self;
         let product = format!("{rows} rows x {columns} columns x {frames} frames x {samples} samples x {bits} bits");
         Err(Error::new(Kind::DicomMalformed, format!("{product} make {uncompressed} bytes, the pixel data have {length}")))
     }

@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use super::codecs::is_shared_colour;
 use super::scan::{Pixels, Scanned, Shape};
 use crate::error::{Error, Kind, Result};
 use crate::secret::Plain;
@@ -28,7 +29,10 @@ impl Frames {
     pub(super) fn new(file: Scanned) -> Result<Frames> {
         let Scanned { bytes, pixels, shape, .. } = file;
         let layout = match pixels {
-            Pixels::Native { value, .. } => Layout::Native { value, frame_bytes: native_frame_bytes(&shape) },
+            Pixels::Native { value, .. } => {
+                let frame_bytes = native_frame_bytes(&shape, value.len());
+                Layout::Native { value, frame_bytes }
+            }
             Pixels::Encapsulated { table, extended, fragments } => {
                 Layout::Encapsulated(group(&bytes, shape.frames as usize, table, extended, fragments)?)
             }
@@ -75,9 +79,13 @@ impl Stored<'_> {
     }
 }
 
-/// Whole bytes per sample only; packed bits are refused before they are decoded.
-fn native_frame_bytes(shape: &Shape) -> usize {
-    usize::try_from(shape.frame_samples() * u64::from(shape.bits.div_ceil(8))).unwrap_or(usize::MAX)
+/// Whole bytes per sample only; packed bits are refused before they are decoded. Where two pixels share their colour a frame is shorter.
+fn native_frame_bytes(shape: &Shape, value: usize) -> usize {
+    let whole = usize::try_from(shape.frame_samples() * u64::from(shape.bits.div_ceil(8))).unwrap_or(usize::MAX);
+    match shape.samples == 3 && is_shared_colour(value, whole.saturating_mul(shape.frames as usize)) {
+        true => whole / 3 * 2,
+        false => whole,
+    }
 }
 
 /// Shares fragments out among frames; every fragment belongs to exactly one.

@@ -48,8 +48,8 @@ pub fn window(volume: &Volume, lower: [i64; 3], shape: [usize; 3], pad: f32, con
         return Err(Error::new(Kind::InvalidArgument, "a window without voxels").at(Stage::Imaging));
     }
     let grid = AlignedGrid::window(lower, shape);
-    let voxels = resample::nearest(&volume.voxels, volume.geometry.dims, &grid, Some(pad), control)?;
-    Volume::from_parts(voxels, grid.geometry(&volume.geometry), &volume.modality)
+    let dims = volume.geometry.dims;
+    volume.moved(grid.geometry(&volume.geometry), |data| resample::nearest(data, dims, &grid, Some(pad), control))
 }
 
 #[cfg(test)]

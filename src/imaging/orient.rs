@@ -93,8 +93,8 @@ pub fn reorient(volume: &Volume, orientation: Orientation, control: &Control) ->
     if grid.is_identity(volume.geometry.dims) {
         return Ok(volume.clone());
     }
-    let voxels = resample::nearest(&volume.voxels, volume.geometry.dims, &grid, None, control)?;
-    Volume::from_parts(voxels, grid.geometry(&volume.geometry), &volume.modality)
+    let dims = volume.geometry.dims;
+    volume.moved(grid.geometry(&volume.geometry), |data| resample::nearest(data, dims, &grid, None, control))
 }
 
 #[cfg(test)]

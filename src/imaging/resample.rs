@@ -34,11 +34,11 @@ pub fn to_spacing(volume: &Volume, spacing_mm: [f64; 3], how: Interpolation, con
     if grid.is_identity(dims) {
         return Ok(None);
     }
-    let voxels = match how {
-        Interpolation::Linear => linear(&volume.voxels, dims, &grid, control)?,
-        Interpolation::Nearest => nearest(&volume.voxels, dims, &grid, None, control)?,
-    };
-    Ok(Some(Volume::from_parts(voxels, grid.geometry(&volume.geometry), &volume.modality)?))
+    let resampled = volume.moved(grid.geometry(&volume.geometry), |data| match how {
+        Interpolation::Linear => linear(data, dims, &grid, control),
+        Interpolation::Nearest => nearest(data, dims, &grid, None, control),
+    });
+    resampled.map(Some)
 }
 
 /// A volume on any grid, turned ones too. Positions more than half a voxel outside get `outside`.
@@ -47,12 +47,10 @@ pub fn to_spacing(volume: &Volume, spacing_mm: [f64; 3], how: Interpolation, con
 /// [`crate::error::Kind::VolumeInvalid`] for a singular affine; [`crate::error::Kind::OutOfMemory`]; [`crate::error::Kind::Cancelled`].
 pub fn to_grid(volume: &Volume, onto: &Geometry, how: Interpolation, outside: f32, control: &Control) -> Result<Volume> {
     let dims = volume.geometry.dims;
-    let data = volume.voxels.as_slice();
-    let voxels = match how {
-        Interpolation::Nearest => positions(dims, &volume.geometry, onto, outside, control, |p| at(data, dims, p.map(round)))?,
-        Interpolation::Linear => positions(dims, &volume.geometry, onto, outside, control, |p| trilinear(data, dims, p))?,
-    };
-    Volume::from_parts(voxels, onto.clone(), &volume.modality)
+    volume.moved(onto.clone(), |data| match how {
+        Interpolation::Nearest => positions(dims, &volume.geometry, onto, outside, control, |p| at(data, dims, p.map(round))),
+        Interpolation::Linear => positions(dims, &volume.geometry, onto, outside, control, |p| trilinear(data, dims, p)),
+    })
 }
 
 /// A mask on any grid, by nearest neighbour; 0 outside.

@@ -4,7 +4,7 @@
 //! then D). It keeps how it lies on the volume's grid, so labels return by its inverse and a mask takes the same road as the voxels.
 
 use crate::control::Control;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, Stage};
 use crate::imaging::grid::{AlignedGrid, AxisMap};
 use crate::imaging::resample::{self, Interpolation};
 use crate::imaging::{Geometry, Volume, grid, normalize};
@@ -16,8 +16,8 @@ pub(super) struct Frame {
     pub(super) below: Geometry,
     /// The frame on that grid.
     pub(super) grid: AlignedGrid,
-    /// Intensities.
-    pub(super) voxels: Vec<f32>,
+    /// Intensities of each channel that the contract names, in the order of [`Contract::volume_channels`].
+    pub(super) channels: Vec<(Option<usize>, Vec<f32>)>,
 }
 
 impl Frame {
@@ -33,9 +33,13 @@ impl Frame {
             let detail = format!("the model is for modality {}", contract.modalities.join(", "));
             return Err(Error::new(Kind::InputImplausible, detail));
         }
+        volume.check()?;
         let below = volume.geometry().clone();
-        grid::check(&below, volume.voxels().len())?;
-        normalize::check_finite(volume.voxels())?;
+        let wanted = contract.volume_channels();
+        check_channels(&wanted, volume)?;
+        for channel in &wanted {
+            normalize::check_finite(volume.channel(channel.unwrap_or(0)))?;
+        }
 
         let oriented = contract.grid.orientation.map_or(AlignedGrid::identity(below.dims), |orientation| orientation.grid(&below));
         let now = oriented.geometry(&below);
@@ -43,23 +47,29 @@ impl Frame {
             Some(spacing_mm) => oriented.then(&AlignedGrid::to_spacing(now.dims, now.spacing_mm, spacing_mm)?),
             None => oriented,
         };
-        let mut grid = spaced.then(&tensor_order(spaced.dims(), contract.grid.axes));
-        let mut voxels = resample::linear(volume.voxels(), below.dims, &grid, control)?;
-        if let Size::Resize { shape, how } = contract.grid.size {
-            let stretched = AlignedGrid::stretched(grid.dims(), memory_order(shape));
-            voxels = match how {
-                Interpolation::Linear => resample::linear(&voxels, grid.dims(), &stretched, control)?,
-                Interpolation::Nearest => resample::nearest(&voxels, grid.dims(), &stretched, None, control)?,
+        let laid = spaced.then(&tensor_order(spaced.dims(), contract.grid.axes));
+        let stretched = match contract.grid.size {
+            Size::Resize { shape, how } => Some((AlignedGrid::stretched(laid.dims(), memory_order(shape)), how)),
+            _ => None,
+        };
+        let mut channels = Vec::with_capacity(wanted.len());
+        for number in wanted {
+            let mut voxels = resample::linear(volume.channel(number.unwrap_or(0)), below.dims, &laid, control)?;
+            voxels = match &stretched {
+                Some((grid, Interpolation::Linear)) => resample::linear(&voxels, laid.dims(), grid, control)?,
+                Some((grid, Interpolation::Nearest)) => resample::nearest(&voxels, laid.dims(), grid, None, control)?,
+                None => voxels,
             };
-            grid = grid.then(&stretched);
+            for step in &contract.intensity {
+                control.check()?;
+                apply(&mut voxels, *step)?;
+            }
+            // Scaling by a contract's numbers may leave the range of float32.
+            normalize::check_finite(&voxels)?;
+            channels.push((number, voxels));
         }
-        for step in &contract.intensity {
-            control.check()?;
-            apply(&mut voxels, *step)?;
-        }
-        // Scaling by a contract's numbers may leave the range of float32.
-        normalize::check_finite(&voxels)?;
-        Ok(Frame { below, grid, voxels })
+        let grid = stretched.map_or(laid, |(grid, _)| laid.then(&grid));
+        Ok(Frame { below, grid, channels })
     }
 
     /// Voxels along W, H, D.
@@ -67,9 +77,15 @@ impl Frame {
         self.grid.dims()
     }
 
-    /// The frame's window: whole voxels from `lower` (which may lie outside), padded.
-    pub(super) fn window(&self, lower: [i64; 3], shape: [usize; 3], pad: f32, control: &Control) -> Result<Vec<f32>> {
-        resample::nearest(&self.voxels, self.dims(), &AlignedGrid::window(lower, shape), Some(pad), control)
+    /// The frame's window in each channel: whole voxels from `lower` (which may lie outside), padded.
+    pub(super) fn window(&self, lower: [i64; 3], shape: [usize; 3], pad: f32, control: &Control) -> Result<Vec<Vec<f32>>> {
+        let window = AlignedGrid::window(lower, shape);
+        self.channels.iter().map(|(_, voxels)| resample::nearest(voxels, self.dims(), &window, Some(pad), control)).collect()
+    }
+
+    /// Where a channel of the contract lies among the frame's.
+    pub(super) fn place(&self, number: Option<usize>) -> Option<usize> {
+        self.channels.iter().position(|(known, _)| *known == number)
     }
 
     /// A mask on the frame, by nearest neighbour: 1 where a label is one of `values`.
@@ -109,6 +125,25 @@ impl Frame {
         let back = self.grid.inverse(self.below.dims);
         let on_volume = resample::nearest(&on_frame, self.dims(), &back, None, control)?;
         if *onto == self.below { Ok(on_volume) } else { resample::labels_to_grid(&on_volume, &self.below, onto, control) }
+    }
+}
+
+/// A model is told which channel is which, or there is but one.
+fn check_channels(wanted: &[Option<usize>], volume: &Volume) -> Result<()> {
+    let count = volume.channels().len();
+    let implausible =
+        |detail: String, hint: &'static str| Err(Error::new(Kind::InputImplausible, detail).with_hint(hint).at(Stage::Inference));
+    if count > 1 && wanted.contains(&None) {
+        return implausible(
+            format!("the study has {count} channels, the model takes one volume"),
+            "write volume:0, volume:1 ... in inputs[].channels of the contract; the result's channels say which is which",
+        );
+    }
+    match wanted.iter().flatten().max() {
+        Some(most) if *most >= count => {
+            implausible(format!("the model takes channel {most}, the study has {count}, counted from 0"), "choose a series that has them")
+        }
+        _ => Ok(()),
     }
 }
 

@@ -123,7 +123,9 @@ impl Predictor for OnnxPredictor {
                 .channels
                 .iter()
                 .map(|channel| match channel {
-                    Channel::Volume => intensities.as_slice(),
+                    Channel::Volume(number) => {
+                        frame.place(*number).and_then(|place| intensities.get(place)).map(Vec::as_slice).unwrap_or_default()
+                    }
                     Channel::Mask => inside.as_slice(),
                 })
                 .collect();

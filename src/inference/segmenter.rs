@@ -9,7 +9,7 @@ use crate::control::Control;
 use crate::error::{Error, Kind, Result, Stage};
 use crate::imaging::Volume;
 use crate::imaging::grid::{filled, voxel_count};
-use crate::inference::contract::{Activation, Contract, Size};
+use crate::inference::contract::{Activation, Channel, Contract, Size};
 use crate::inference::frame::{Frame, centred, memory_order};
 use crate::inference::onnx::{Model, Tensor};
 use crate::inference::sliding::{self, Maps, Network, Plan};
@@ -59,7 +59,7 @@ impl OnnxSegmenter {
     }
 
     /// Labels of a padded or cropped frame, by windows that fit the device's memory.
-    fn stitch(&self, data: &[f32], dims: [usize; 3], control: &Control) -> Result<Vec<u8>> {
+    fn stitch(&self, data: &[&[f32]], dims: [usize; 3], control: &Control) -> Result<Vec<u8>> {
         let network = Windowed { model: &self.model, contract: &self.contract, control };
         let mut windows = self.windows;
         let sliding = matches!(self.contract.grid.size, Size::Sliding { .. });
@@ -106,11 +106,24 @@ impl Segmenter for OnnxSegmenter {
             self.model.check_spatial(memory_order(shape), self.contract.grid.channels_first)?;
         }
         // A frame that needs neither padding nor cropping goes as it is: at 256 x 256 x 256 a copy is 64 MiB.
-        let found = if shape == dims && lower == [0; 3] {
-            self.stitch(&frame.voxels, shape, control)?
-        } else {
-            self.stitch(&frame.window(lower, shape, pad, control)?, shape, control)?
+        let windows = match shape == dims && lower == [0; 3] {
+            true => None,
+            false => Some(frame.window(lower, shape, pad, control)?),
         };
+        // In the order of the tensor's channels, of which one may be named twice.
+        let channels = self.contract.inputs.iter().flat_map(|input| &input.channels);
+        let data: Option<Vec<&[f32]>> = channels
+            .map(|channel| {
+                let Channel::Volume(number) = channel else { return None };
+                let place = frame.place(*number)?;
+                match &windows {
+                    Some(windows) => windows.get(place).map(Vec::as_slice),
+                    None => frame.channels.get(place).map(|(_, voxels)| voxels.as_slice()),
+                }
+            })
+            .collect();
+        let data = data.ok_or_else(|| Error::new(Kind::Internal, "a channel of the model is lost").at(Stage::Inference))?;
+        let found = self.stitch(&data, shape, control)?;
         let geometry = volume.geometry().clone();
         let mut labels = frame.labels_back(&found, lower, shape, &geometry, control)?;
         control.check()?;
@@ -162,6 +175,17 @@ fn windows(contract: &Contract, options: &RuntimeOptions) -> Result<Windows> {
     Ok(Windows { window: memory_order(asked), overlap, gaussian, batch, multiple })
 }
 
+/// Windows with one channel after the other to windows with one voxel after the other.
+fn interleave(values: &[f32], channels: usize, size: usize) -> Result<Vec<f32>> {
+    let mut out = filled(values.len(), 0.0f32)?;
+    for (window, out) in values.chunks_exact(channels * size).zip(out.chunks_exact_mut(channels * size)) {
+        for (channel, values) in window.chunks_exact(size).enumerate() {
+            out.iter_mut().skip(channel).step_by(channels).zip(values).for_each(|(out, value)| *out = *value);
+        }
+    }
+    Ok(out)
+}
+
 /// Compares the number of channels with the contract's labels.
 fn check_channels(channels: usize, contract: &Contract) -> Result<()> {
     let output = &contract.output;
@@ -189,6 +213,7 @@ struct Windowed<'a> {
 impl Network for Windowed<'_> {
     fn run(&self, values: &[f32], count: usize, window: [usize; 3], take: &mut dyn FnMut(Maps) -> Result<()>) -> Result<()> {
         let size = voxel_count(window)?;
+        let inputs = values.len() / (size * count).max(1);
         // A model with a fixed batch gets empty windows to fill it, and runs several times when it holds less.
         let batch = self.model.fixed_batch().unwrap_or(count);
         if batch < count {
@@ -198,7 +223,7 @@ impl Network for Windowed<'_> {
         }
         let padded;
         let values = if batch > count {
-            let mut longer = filled(size.saturating_mul(batch), 0.0f32)?;
+            let mut longer = filled(size.saturating_mul(batch).saturating_mul(inputs), 0.0f32)?;
             longer[..values.len()].copy_from_slice(values);
             padded = longer;
             padded.as_slice()
@@ -207,7 +232,15 @@ impl Network for Windowed<'_> {
         };
         let first = self.contract.grid.channels_first;
         let [w, h, d] = window.map(|side| side as i64);
-        let shape = if first { vec![batch as i64, 1, d, h, w] } else { vec![batch as i64, d, h, w, 1] };
+        let (shape, interleaved);
+        let values = if first || inputs == 1 {
+            shape = if first { vec![batch as i64, inputs as i64, d, h, w] } else { vec![batch as i64, d, h, w, 1] };
+            values
+        } else {
+            shape = vec![batch as i64, d, h, w, inputs as i64];
+            interleaved = interleave(values, inputs, size)?;
+            interleaved.as_slice()
+        };
         self.model.run(&[Tensor { shape, values }], self.control, |shape, values| {
             let (spatial, channels) = match shape {
                 [n, c, a, b, e] if *n == batch as i64 && first => ([*a, *b, *e], *c),

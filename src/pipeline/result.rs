@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::audit::{self, AuditLog};
 use crate::deid;
 use crate::error::{Error, Kind, Result};
-use crate::imaging::{Finding, Geometry, Step, Verdict, Volume};
+use crate::imaging::{Channel, Finding, Geometry, Mark, Step, Verdict, Volume};
 use crate::inference::{ModelIdentity, Prediction, Segmentation};
 use crate::package::PackageFacts;
 use crate::pipeline::download::TransferReport;
@@ -84,6 +84,9 @@ impl StudyResult {
         }
         json.insert("geometry".into(), geometry(findings.volume.geometry()));
         json.insert("modality".into(), findings.volume.modality().into());
+        if findings.volume.channels().len() > 1 {
+            json.insert("channels".into(), findings.volume.channels().iter().map(channel).collect());
+        }
         json.insert("preprocessing".into(), findings.steps.iter().map(step).collect());
         if let Some(mask) = &findings.mask {
             let labels: Vec<Value> = mask
@@ -276,6 +279,18 @@ pub(super) fn words(text: &str) -> String {
 
 fn identity(model: &ModelIdentity) -> Value {
     json!({"name": model.name, "version": model.version, "sha256": model.sha256, "device": model.device, "runtime": model.runtime})
+}
+
+/// What tells a channel from the others.
+fn channel(channel: &Channel) -> Value {
+    let mark = |(name, mark): &(&'static str, Mark)| {
+        let value = match mark {
+            Mark::Number(number) => Value::from(*number),
+            Mark::Word(word) => Value::from(*word),
+        };
+        ((*name).to_owned(), value)
+    };
+    channel.marks.iter().map(mark).collect::<Map<String, Value>>().into()
 }
 
 fn step(step: &Step) -> Value {

@@ -26,37 +26,37 @@ use crate::inference::Segmentation;
 
 pub use atomic::write_atomically;
 
-/// Writes the volume as `.npy`: float32, C order, shape `(slices, rows, columns)`.
+/// Writes the volume as `.npy`: float32, C order, shape `(slices, rows, columns)`, of several channels `(channels, slices, rows, columns)`.
 pub fn write_volume_npy(path: &Path, volume: &Volume) -> Result<()> {
-    check(volume.geometry(), volume.voxels().len())?;
-    npy::write(path, volume.geometry().dims, volume.voxels())
+    volume.check()?;
+    npy::write(path, volume.geometry().dims, volume.channels().len(), volume.voxels())
 }
 
 /// Writes the mask as `.npy`: uint8, C order, shape `(slices, rows, columns)`.
 pub fn write_mask_npy(path: &Path, mask: &Segmentation) -> Result<()> {
     check(mask.geometry(), mask.labels().len())?;
-    npy::write(path, mask.geometry().dims, mask.labels())
+    npy::write(path, mask.geometry().dims, 1, mask.labels())
 }
 
 /// Writes the volume as NIfTI-1, float32; compressed when the path ends in `.nii.gz`, plain when it ends in `.nii`.
 ///
-/// Both transforms are set, in RAS millimetres. Fails with [`Kind::OutputUnsupported`] for another ending and for a grid that the
+/// Channels are the fourth axis. Both transforms are set, in RAS millimetres. Fails with [`Kind::OutputUnsupported`] for another ending and for a grid that the
 /// format cannot hold.
 pub fn write_volume_nifti(path: &Path, volume: &Volume) -> Result<()> {
-    check(volume.geometry(), volume.voxels().len())?;
-    nifti::write(path, volume.geometry(), volume.voxels())
+    volume.check()?;
+    nifti::write(path, volume.geometry(), volume.channels().len(), volume.voxels())
 }
 
 /// Writes the mask as NIfTI-1, uint8, with the intent "label". As [`write_volume_nifti`] otherwise.
 pub fn write_mask_nifti(path: &Path, mask: &Segmentation) -> Result<()> {
     check(mask.geometry(), mask.labels().len())?;
-    nifti::write(path, mask.geometry(), mask.labels())
+    nifti::write(path, mask.geometry(), 1, mask.labels())
 }
 
 /// Writes a picture of the study as PNG: three planes at one scale, through the slices with most mask (or the middle ones), seen as
-/// radiologists do, the mask outlined. The caption must not identify anybody.
+/// radiologists do, the mask outlined; of several channels the first. The caption must not identify anybody.
 pub fn write_preview_png(path: &Path, volume: &Volume, mask: Option<&Segmentation>, caption: &str) -> Result<()> {
-    check(volume.geometry(), volume.voxels().len())?;
+    volume.check()?;
     if let Some(mask) = mask {
         check(mask.geometry(), mask.labels().len())?;
         if mask.geometry().dims != volume.geometry().dims {

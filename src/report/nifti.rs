@@ -26,15 +26,15 @@ const SHEAR: f64 = 2e-6;
 /// Voxels in a block: 1 MiB of float32. A block knows nothing of the one before, which costs a little size and frees all cores.
 const BLOCK: usize = 1 << 18;
 
-/// Writes an array on its grid.
-pub(super) fn write<T: Voxel>(path: &Path, geometry: &Geometry, voxels: &[T]) -> Result<()> {
+/// Writes an array on its grid, once for each channel.
+pub(super) fn write<T: Voxel>(path: &Path, geometry: &Geometry, channels: usize, voxels: &[T]) -> Result<()> {
     let name = path.file_name().map(|name| name.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
     let compressed = match name {
         name if name.ends_with(".nii.gz") => true,
         name if name.ends_with(".nii") => false,
         _ => return Err(Error::new(Kind::OutputUnsupported, "a NIfTI file ends in .nii or .nii.gz")),
     };
-    let header = header::<T>(geometry)?;
+    let header = header::<T>(geometry, channels)?;
     write_atomically(path, &mut |out| {
         if compressed {
             return gzip(out, &header, voxels);
@@ -44,21 +44,21 @@ pub(super) fn write<T: Voxel>(path: &Path, geometry: &Geometry, voxels: &[T]) ->
     })
 }
 
-fn header<T: Voxel>(geometry: &Geometry) -> Result<[u8; VOXELS_AT]> {
+fn header<T: Voxel>(geometry: &Geometry, channels: usize) -> Result<[u8; VOXELS_AT]> {
     let affine = ras(geometry)?;
     let placed = Quaternion::of(&affine);
     let mut bytes = [0u8; VOXELS_AT];
     let mut header = Fields { bytes: &mut bytes };
     header.int(0, HEADER as i32);
     header.raw(38, b"r");
-    header.short(40, 3);
-    for (axis, length) in geometry.dims.iter().enumerate() {
+    header.short(40, if channels == 1 { 3 } else { 4 });
+    for (axis, length) in geometry.dims.iter().chain([&channels]).enumerate() {
         let length = i16::try_from(*length)
             .map_err(|_| Error::new(Kind::OutputUnsupported, format!("NIfTI-1 holds at most 32767 voxels along an axis, not {length}")))?;
         header.short(42 + 2 * axis, length);
-        header.float(80 + 4 * axis, norm(column(&affine, axis)));
+        header.float(80 + 4 * axis, if axis < 3 { norm(column(&affine, axis)) } else { 1.0 });
     }
-    for axis in 3..7 {
+    for axis in 4..7 {
         header.short(42 + 2 * axis, 1);
         header.float(80 + 4 * axis, 1.0);
     }
@@ -254,7 +254,7 @@ mod tests {
     #[test]
     fn fields_lie_where_nifti1_h_puts_them() {
         let affine = [[0.5, 0.0, 0.0, 10.0], [0.0, 0.25, 0.0, -20.0], [0.0, 0.0, 2.0, 30.0], [0.0, 0.0, 0.0, 1.0]];
-        let bytes = header::<u8>(&grid(affine)).unwrap();
+        let bytes = header::<u8>(&grid(affine), 1).unwrap();
         let short = |at: usize| i16::from_le_bytes([bytes[at], bytes[at + 1]]);
         let float = |at: usize| f32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         assert_eq!(bytes[..4], 348i32.to_le_bytes());
@@ -269,7 +269,7 @@ mod tests {
         assert_eq!([296, 300, 304, 308].map(float), [0.0, -0.25, 0.0, 20.0]);
         assert_eq!([312, 316, 320, 324].map(float), [0.0, 0.0, 2.0, 30.0]);
         assert_eq!(&bytes[344..352], b"n+1\0\0\0\0\0");
-        assert_eq!((header::<f32>(&grid(affine)).unwrap()[70], header::<f32>(&grid(affine)).unwrap()[72]), (16, 32));
+        assert_eq!((header::<f32>(&grid(affine), 1).unwrap()[70], header::<f32>(&grid(affine), 1).unwrap()[72]), (16, 32));
     }
 
     #[test]
@@ -297,11 +297,11 @@ mod tests {
     #[test]
     fn a_sheared_grid_has_no_qform_and_a_flat_one_is_refused() {
         let mut affine = [[1.0, 0.0, 0.1, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]];
-        let bytes = header::<u8>(&grid(affine)).unwrap();
+        let bytes = header::<u8>(&grid(affine), 1).unwrap();
         assert_eq!((bytes[252], bytes[254]), (0, 1));
         for bad in [0.0, f64::NAN, f64::INFINITY] {
             affine[2][2] = bad;
-            assert_eq!(header::<u8>(&grid(affine)).unwrap_err().kind(), Kind::GeometryInconsistent, "{bad}");
+            assert_eq!(header::<u8>(&grid(affine), 1).unwrap_err().kind(), Kind::GeometryInconsistent, "{bad}");
         }
     }
 
@@ -309,7 +309,7 @@ mod tests {
     fn an_axis_that_the_header_cannot_count_is_refused() {
         let affine = [[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]];
         let giant = Geometry { dims: [32_768, 1, 1], ..grid(affine) };
-        assert_eq!(header::<u8>(&giant).unwrap_err().kind(), Kind::OutputUnsupported);
+        assert_eq!(header::<u8>(&giant, 1).unwrap_err().kind(), Kind::OutputUnsupported);
     }
 
     #[test]

@@ -54,7 +54,7 @@ pub(super) fn write(path: &Path, volume: &Volume, mask: Option<&Segmentation>, c
 fn draw(volume: &Volume, mask: Option<&Segmentation>, caption: &str) -> Canvas {
     let geometry = volume.geometry();
     let (scale, panels) = panels(volume, mask);
-    let window = window(volume.voxels());
+    let window = window(volume.channel(0));
     let cell = |panel: &Panel| panel.picture.width.max(text_width(&panel.title, SCALE)) + 2 * GUTTER;
     let planes: usize = panels.iter().map(cell).sum();
     let tallest = panels.iter().map(|panel| panel.picture.height).max().unwrap_or(0);
@@ -67,7 +67,7 @@ fn draw(volume: &Volume, mask: Option<&Segmentation>, caption: &str) -> Canvas {
     let mut canvas = Canvas::new(width, footer + text_height(SCALE) + MARGIN, BACKGROUND);
 
     canvas.text(MARGIN, MARGIN, SCALE, BRIGHT, &fitted(caption, width - 2 * MARGIN));
-    canvas.text(MARGIN, MARGIN + LINE, SCALE, QUIET, &fitted(&facts(geometry, volume.modality(), window), width - 2 * MARGIN));
+    canvas.text(MARGIN, MARGIN + LINE, SCALE, QUIET, &fitted(&facts(geometry, volume, window), width - 2 * MARGIN));
     let mut left = MARGIN + (width - 2 * MARGIN - planes) / 2;
     for panel in &panels {
         let wide = cell(panel);
@@ -127,11 +127,12 @@ fn grey(value: f32, (low, high): (f32, f32)) -> u8 {
 }
 
 /// What the volume is: modality, voxels, spacing, window.
-fn facts(geometry: &Geometry, modality: &str, (low, high): (f32, f32)) -> String {
+fn facts(geometry: &Geometry, volume: &Volume, (low, high): (f32, f32)) -> String {
     let [columns, rows, slices] = geometry.dims;
     let [x, y, z] = geometry.spacing_mm;
-    let modality = if modality.is_empty() { String::new() } else { format!("{modality}   ") };
-    format!("{modality}{columns} x {rows} x {slices}   {x:.2} x {y:.2} x {z:.2} mm   window {} to {}", short(low), short(high))
+    let modality = if volume.modality().is_empty() { String::new() } else { format!("{}   ", volume.modality()) };
+    let channels = if volume.channels().len() == 1 { String::new() } else { format!("channel 1 of {}   ", volume.channels().len()) };
+    format!("{modality}{channels}{columns} x {rows} x {slices}   {x:.2} x {y:.2} x {z:.2} mm   window {} to {}", short(low), short(high))
 }
 
 /// A number in few characters.

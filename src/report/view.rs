@@ -120,7 +120,7 @@ pub(super) fn sample(view: &View, slice: usize, volume: &Volume, mask: Option<&S
     let mut narrow = vec![0.0f32; width * down];
     for (row, line) in narrow.chunks_exact_mut(width).enumerate() {
         let line_start = start + row * down_stride;
-        let voxel = |n: usize| volume.voxels().get(line_start + n * across_stride).copied().filter(|v| v.is_finite()).unwrap_or(0.0);
+        let voxel = |n: usize| volume.channel(0).get(line_start + n * across_stride).copied().filter(|v| v.is_finite()).unwrap_or(0.0);
         for (pixel, out) in line.iter_mut().enumerate() {
             *out = horizontal.mix(pixel, voxel);
         }

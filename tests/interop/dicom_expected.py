@@ -104,11 +104,20 @@ def enhanced(name):
     positions = [frame_group(ds, k, "PlanePositionSequence").ImagePositionPatient for k in range(frames)]
     measures = frame_group(ds, 0, "PixelMeasuresSequence") or ds
     orientation = (frame_group(ds, 0, "PlaneOrientationSequence") or ds).ImageOrientationPatient
+    # Several volumes are told apart by the type of their frames, sorted by its text.
+    types = [list(ds.PerFrameFunctionalGroupsSequence[k].get("MRImageFrameTypeSequence", [ds])[0].get("FrameType", [])) for k in range(frames)]
     distinct = len({tuple(float(v) for v in position) for position in positions})
-    if distinct < frames:
-        return {"path": name, "refused": "SliceDoubled", "frames": frames, "positions": distinct, "frames_sha256": digest(rescaled(ds))}
-    order, affine, spacing = grid(positions, orientation, [float(v) for v in measures.PixelSpacing], None)
-    return entry(name, ds, rescaled(ds)[order], affine, spacing)
+    groups = sorted({tuple(words) for words in types}) if distinct < frames else [None]
+    volumes, grids = [], []
+    for group in groups:
+        members = [k for k in range(frames) if group is None or tuple(types[k]) == group]
+        order, affine, spacing = grid([positions[k] for k in members], orientation, [float(v) for v in measures.PixelSpacing], None)
+        volumes.append(rescaled(ds)[np.array(members)[order]])
+        grids.append((affine, spacing))
+    assert all(np.array_equal(affine, grids[0][0]) for affine, _ in grids) and all(len(volume) == distinct for volume in volumes)
+    found = entry(name, ds, np.concatenate(volumes), *grids[0])
+    found["dims"][2] = distinct
+    return found if len(groups) == 1 else found | {"channels": [list(group) for group in groups]}
 
 
 def single(name, orientation=(1, 0, 0, 0, 1, 0)):

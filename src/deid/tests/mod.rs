@@ -73,6 +73,8 @@ fn study(instances: Vec<Instance>) -> IdentifiedStudy {
         geometry: Geometry { dims: [1, 1, 1], spacing_mm: [1.0; 3], affine_lps: [[0.0; 4]; 4], verdict: Verdict::SingleSlice },
         modality: "MR".to_owned(),
         left_out: 0,
+        frames: Vec::new(),
+        channels: vec![Default::default()],
     }
 }
 

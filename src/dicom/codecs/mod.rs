@@ -38,6 +38,10 @@ pub(super) struct Samples<'a> {
     pub(super) precision: Option<u32>,
     /// Whether values may differ from what the scanner wrote.
     pub(super) is_lossy: bool,
+    /// Of several samples per pixel, whether each has a plane of its own.
+    pub(super) is_planar: bool,
+    /// Two pixels share their differences of colour (YBR_FULL_422, not compressed).
+    pub(super) is_subsampled: bool,
 }
 
 impl Samples<'_> {
@@ -128,7 +132,7 @@ fn without_decoder(syntax: &TransferSyntax, addition: &str) -> Error {
     Error::new(Kind::TransferSyntaxUnsupported, format!("{} {}{addition}", syntax.uid(), syntax.name()))
 }
 
-/// Decodes one frame of one sample per pixel.
+/// Decodes one frame.
 ///
 /// What comes out has exactly the samples of the shape. Whatever a code stream claims is compared with the shape before a buffer is
 /// sized by it; `ratio` bounds what a deflated frame may grow to.
@@ -139,8 +143,12 @@ pub(super) fn decode<'a>(stored: Stored<'a>, shape: &Shape, syntax: Option<&Tran
     let codec = codec(syntax).unwrap_or(Codec::Native);
     let is_lossy = !is_lossless(syntax.uid(), codec);
     let width = shape.bits.div_ceil(8) as usize;
-    let uncoded = |stored| Samples { stored, width, big_endian: syntax.uid() == EXPLICIT_VR_BIG_ENDIAN, precision: None, is_lossy };
     let pixels = usize::try_from(shape.frame_samples()).map_err(|_| Error::new(Kind::OutOfMemory, "a frame"))?;
+    let uncoded = |stored: Stored<'a>| {
+        let is_subsampled = shape.samples == 3 && is_shared_colour(stored.bytes().len(), pixels * width);
+        let big_endian = syntax.uid() == EXPLICIT_VR_BIG_ENDIAN;
+        Samples { stored, width, big_endian, precision: None, is_lossy, is_planar: shape.is_planar, is_subsampled }
+    };
     let mut is_native = false;
     let (samples, precision) = match codec {
         Codec::Native => return whole(uncoded(stored), pixels),
@@ -151,7 +159,11 @@ pub(super) fn decode<'a>(stored: Stored<'a>, shape: &Shape, syntax: Option<&Tran
                 inflate(stored.bytes(), ratio, most).map_err(|_| Error::new(Kind::PixelsUndecodable, "a deflated frame is damaged"))?;
             return whole(uncoded(Stored::Joined(inflated)), pixels);
         }
-        Codec::Rle => return whole(uncoded(Stored::Joined(rle::decode(stored.bytes(), pixels, width)?)), pixels),
+        Codec::Rle => {
+            let samples = shape.samples as usize;
+            let decoded = rle::decode(stored.bytes(), pixels / samples.max(1), width, samples)?;
+            return whole(Samples { is_planar: true, ..uncoded(Stored::Joined(decoded)) }, pixels);
+        }
         Codec::Jpeg => {
             let header = agreeing(codestream::jpeg(stored.bytes())?, shape)?;
             // By the stream's own process, whatever the syntax says: archives have baseline frames under the extended syntax.
@@ -163,6 +175,7 @@ pub(super) fn decode<'a>(stored: Stored<'a>, shape: &Shape, syntax: Option<&Tran
                 (decoded.samples, decoded.precision)
             }
         }
+        Codec::JpegLs if shape.samples != 1 => return Err(without_decoder(syntax, " in colour")),
         Codec::JpegLs => {
             let decoded = jpeg_ls::decode(stored.bytes(), shape.columns, shape.rows)?;
             (decoded.samples, decoded.precision)
@@ -177,16 +190,23 @@ pub(super) fn decode<'a>(stored: Stored<'a>, shape: &Shape, syntax: Option<&Tran
     let width = if precision <= 8 { 1 } else { 2 };
     // The decoder of lossless JPEG answers in the machine's own byte order, the others in little endian.
     let big_endian = cfg!(target_endian = "big") && is_native;
-    whole(Samples { stored: Stored::Joined(samples), width, big_endian, precision: Some(precision), is_lossy }, pixels)
+    let stored = Stored::Joined(samples);
+    whole(Samples { stored, width, big_endian, precision: Some(precision), is_lossy, is_planar: false, is_subsampled: false }, pixels)
 }
 
 /// Checks that a frame has all its samples; one byte may pad it to even length.
 fn whole(samples: Samples<'_>, pixels: usize) -> Result<Samples<'_>> {
     let (due, there) = (pixels.saturating_mul(samples.width), samples.bytes().len());
-    if there == due || there == due.saturating_add(1) {
+    if there == due || there == due.saturating_add(1) || samples.is_subsampled {
         return Ok(samples);
     }
     Err(Error::new(Kind::PixelsUndecodable, format!("a frame decodes to {there} bytes instead of {due}")))
+}
+
+/// Whether a frame of three samples per pixel has the bytes of two: YBR_FULL_422 (PS3.3 section C.7.6.3.1.2).
+pub(super) fn is_shared_colour(there: usize, due: usize) -> bool {
+    let shared = due / 3 * 2;
+    due.is_multiple_of(3) && (there == shared || (shared % 2 == 1 && there == shared + 1))
 }
 
 /// A code stream must be the image that the DICOM header describes.
@@ -207,7 +227,8 @@ fn agreeing(header: Header, shape: &Shape) -> Result<Header> {
 fn registry(stored: &Stored<'_>, shape: &Shape, syntax: &TransferSyntax, header: Header) -> Result<Plain> {
     let reader = syntax.pixel_data_reader().ok_or_else(|| without_decoder(syntax, ""))?;
     let bits = if header.precision <= 8 { 8 } else { 16 };
-    let frame = OneFrame { bytes: stored.bytes(), syntax: syntax.uid(), rows: narrow(shape.rows)?, columns: narrow(shape.columns)?, bits };
+    let (rows, columns, samples) = (narrow(shape.rows)?, narrow(shape.columns)?, narrow(shape.samples)?);
+    let frame = OneFrame { bytes: stored.bytes(), syntax: syntax.uid(), rows, columns, samples, bits };
     let mut samples = Plain::default();
     // Known panics on damaged streams: the JPEG adapter copies more samples than it made room for, and openjp2 counts past u32::MAX in a
     // tag tree (seconds of work, ended by the overflow check that release builds keep). `samples` is dropped on each of them.
@@ -267,6 +288,7 @@ struct OneFrame<'a> {
     syntax: &'static str,
     rows: u16,
     columns: u16,
+    samples: u16,
     bits: u16,
 }
 
@@ -281,7 +303,7 @@ impl PixelDataObject for OneFrame<'_> {
         Some(self.columns)
     }
     fn samples_per_pixel(&self) -> Option<u16> {
-        Some(1)
+        Some(self.samples)
     }
     // The stream's own depth, rounded up to bytes, so that an adapter neither pads nor cuts samples.
     fn bits_allocated(&self) -> Option<u16> {
@@ -290,9 +312,9 @@ impl PixelDataObject for OneFrame<'_> {
     fn bits_stored(&self) -> Option<u16> {
         Some(self.bits)
     }
-    // No colour transformation may be applied to the single component.
+    // No colour transformation may be applied to components beyond that of the stream itself.
     fn photometric_interpretation(&self) -> Option<&str> {
-        Some("MONOCHROME2")
+        Some(if self.samples == 1 { "MONOCHROME2" } else { "RGB" })
     }
     fn number_of_frames(&self) -> Option<u32> {
         Some(1)

@@ -8,20 +8,23 @@ use crate::secret::Plain;
 /// Header: a count and fifteen offsets, 32 bits each.
 const HEADER: usize = 64;
 
-/// Decodes a frame of one sample per pixel into little-endian samples of `width` bytes.
-pub(super) fn decode(frame: &[u8], pixels: usize, width: usize) -> Result<Plain> {
+/// Decodes a frame into little-endian samples of `width` bytes; of several samples per pixel one plane after the other.
+pub(super) fn decode(frame: &[u8], pixels: usize, width: usize, samples_per_pixel: usize) -> Result<Plain> {
+    let segments = width * samples_per_pixel;
     let (words, _) = frame.get(..HEADER).ok_or_else(|| wrong("is shorter than its header"))?.as_chunks::<4>();
     let mut header = words.iter().map(|word| u32::from_le_bytes(*word) as usize);
-    // One segment per byte of a sample, most significant first.
-    if header.next() != Some(width) {
+    // One segment per byte of a sample, most significant first, one sample after the other (section G.2).
+    if header.next() != Some(segments) || segments > 15 {
         return Err(wrong("has another number of segments than its pixels have bytes"));
     }
-    let starts: Vec<usize> = header.take(width).collect();
-    let mut samples = Plain::new(vec![0u8; pixels * width]);
+    let starts: Vec<usize> = header.take(segments).collect();
+    let mut samples = Plain::new(vec![0u8; pixels * segments]);
     for (index, start) in starts.iter().enumerate() {
         let end = starts.get(index + 1).copied().unwrap_or(frame.len());
         let segment = frame.get(*start..end).filter(|_| *start >= HEADER).ok_or_else(|| wrong("has a segment outside of itself"))?;
-        let mut plane = samples.iter_mut().skip(width - 1 - index).step_by(width);
+        let (sample, byte) = (index / width, width - 1 - index % width);
+        let bytes = samples.get_mut(sample * pixels * width..(sample + 1) * pixels * width).unwrap_or_default();
+        let mut plane = bytes.iter_mut().skip(byte).step_by(width);
         unpack(segment, &mut plane);
         if plane.next().is_some() {
             return Err(wrong("has a segment that ends before the last pixel"));
@@ -74,7 +77,7 @@ mod tests {
     fn runs_and_copies_make_the_bytes_that_the_standard_says() {
         // PS3.5 section G.3.1: 0xFE 0xAA repeats AA three times; 0x02 copies three bytes.
         let encoded = frame(&[&[0xFE, 0x01, 0x02, 0x0A, 0x0B, 0x0C], &[0xFB, 0x22]]);
-        let decoded = decode(&encoded, 6, 2).unwrap();
+        let decoded = decode(&encoded, 6, 2, 1).unwrap();
         assert_eq!(*decoded, [0x22, 1, 0x22, 1, 0x22, 1, 0x22, 0x0A, 0x22, 0x0B, 0x22, 0x0C]);
     }
 
@@ -82,12 +85,12 @@ mod tests {
     fn damaged_frames_are_errors() {
         let good = frame(&[&[0xFE, 0x01, 0x02, 0x0A, 0x0B, 0x0C], &[0xFB, 0x22]]);
         for cut in 0..good.len() {
-            assert_eq!(decode(&good[..cut], 6, 2).err().unwrap().kind(), Kind::PixelsUndecodable, "{cut}");
+            assert_eq!(decode(&good[..cut], 6, 2, 1).err().unwrap().kind(), Kind::PixelsUndecodable, "{cut}");
         }
         for (at, value) in [(0, 0xFF), (3, 0xFF), (4, 0), (5, 0xFF), (8, 0xFF), (11, 0xFF)] {
             let mut bad = good.clone();
             bad[at] = value;
-            assert_eq!(decode(&bad, 6, 2).err().unwrap().kind(), Kind::PixelsUndecodable, "{at}");
+            assert_eq!(decode(&bad, 6, 2, 1).err().unwrap().kind(), Kind::PixelsUndecodable, "{at}");
         }
     }
 }

@@ -5,15 +5,20 @@
 //! that is none is refused with what is wrong and where, or made into one where the [`Policy`] says so (`upright`). Coordinates are the patient's (LPS: x to the left, y to the back, z to the
 //! head; mm), formulas those of PS3.3 section C.7.6.2.1.1.
 //!
-//! Slices are numbered from 1 in the direction of the normal (row cosines x column cosines).
+//! Slices are numbered from 1 in the direction of the normal (row cosines x column cosines). Where each position is taken by as many slices
+//! as any other, they are several volumes on one grid, and become its channels if their headers tell them apart (`channels`).
 
+mod channels;
 mod stack;
 mod upright;
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::error::{Error, Kind, Result};
 
+pub use channels::{Channel, Mark};
+pub(super) use channels::{Marks, Value};
 pub use upright::Frames;
 pub(crate) use upright::Upright;
 
@@ -105,8 +110,8 @@ pub struct Geometry {
 /// What one slice says about itself.
 #[derive(Clone, Default)]
 pub(super) struct Plane {
-    /// Number of its file, or of its frame.
-    pub(super) number: usize,
+    /// How messages call it.
+    pub(super) name: Name,
     /// Image Position (Patient).
     pub(super) position: Option<[f64; 3]>,
     /// Image Orientation (Patient): row cosines, column cosines.
@@ -137,18 +142,30 @@ impl Plane {
     }
 }
 
-/// How slices are called in messages.
-#[derive(Clone, Copy, PartialEq)]
-pub(super) enum Source {
-    Files,
-    Frames,
+/// How a slice is called in messages: by its file, by its frame where there is one file, or by both; numbers count from 1.
+#[derive(Clone, Copy, Default, PartialEq)]
+pub(super) struct Name {
+    pub(super) file: Option<usize>,
+    pub(super) frame: Option<usize>,
 }
 
-impl Source {
-    fn one(self) -> &'static str {
-        match self {
-            Source::Files => "file",
-            Source::Frames => "frame",
+impl Name {
+    /// Two slices: `files 3 and 5`.
+    fn and(self, other: Name) -> String {
+        match (self, other) {
+            (Name { file: Some(a), frame: None }, Name { file: Some(b), frame: None }) => format!("files {a} and {b}"),
+            (Name { file: None, frame: Some(a) }, Name { file: None, frame: Some(b) }) => format!("frames {a} and {b}"),
+            (a, b) => format!("{a} and {b}"),
+        }
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.file, self.frame) {
+            (Some(file), Some(frame)) => write!(formatter, "frame {frame} of file {file}"),
+            (None, Some(frame)) => write!(formatter, "frame {frame}"),
+            (file, None) => write!(formatter, "file {}", file.unwrap_or_default()),
         }
     }
 }
@@ -164,32 +181,65 @@ const FARTHEST_MM: f64 = 1e6;
 /// A stack that was judged.
 pub(super) struct Judged {
     pub(super) geometry: Geometry,
-    /// For each frame in slice order, the index of its plane.
+    /// For each channel, then for each frame in slice order, the index of its plane.
     pub(super) order: Vec<usize>,
+    /// What tells the channels apart; one of no marks when there is one volume.
+    pub(super) channels: Vec<Channel>,
     /// How the grid is made from the frames, where they are none.
     pub(super) upright: Option<Upright>,
 }
 
-/// Judges a stack.
-pub(super) fn judge(planes: &[Plane], rows: usize, columns: usize, source: Source, policy: &Policy) -> Result<Judged> {
+/// Judges the slices of one series. `is_one_image` says that all are frames of one instance; `marks` reads what tells slices at one position
+/// apart, and is asked only where positions are shared.
+pub(super) fn judge(
+    planes: &[Plane],
+    [rows, columns]: [usize; 2],
+    is_one_image: bool,
+    policy: &Policy,
+    marks: &dyn Fn(usize) -> Result<Marks>,
+) -> Result<Judged> {
     let Some(first) = planes.first() else { return Err(Error::new(Kind::GeometryMissing, "no slice")) };
-    agree(planes, source)?;
+    agree(planes)?;
     if planes.len() == 1 {
-        return single(first, rows, columns).map(|geometry| Judged { geometry, order: vec![0], upright: None });
+        let geometry = single(first, rows, columns)?;
+        return Ok(Judged { geometry, order: vec![0], channels: vec![Channel::default()], upright: None });
     }
-    let missing = |what: &str, number: usize| Error::new(Kind::GeometryMissing, format!("{what} of {} {number}", source.one()));
-    let orientation = first.orientation.ok_or_else(|| missing("orientation", first.number))?;
-    let spacing = pixel_spacing(first)?.ok_or_else(|| missing("pixel spacing", first.number))?;
+    let missing = |what: &str, name: Name| Error::new(Kind::GeometryMissing, format!("{what} of {name}"));
+    let orientation = first.orientation.ok_or_else(|| missing("orientation", first.name))?;
+    let spacing = pixel_spacing(first)?.ok_or_else(|| missing("pixel spacing", first.name))?;
     let (row, column, normal) = axes(orientation)?;
     let mut placed = Vec::with_capacity(planes.len());
     for (index, plane) in planes.iter().enumerate() {
-        let position = plane.position.ok_or_else(|| missing("position", plane.number))?;
-        placed.push(Placed { index, number: plane.number, position, along: dot(position, normal) });
+        let position = plane.position.ok_or_else(|| missing("position", plane.name))?;
+        placed.push(Placed { index, name: plane.name, position, along: dot(position, normal) });
     }
     // Equal positions stay in the order of arrival, so that the message of the check does not depend on chance.
     placed.sort_by(|a, b| a.along.total_cmp(&b.along));
-    let stack = stack::check(&placed, normal, source, policy)?;
-    let order = placed.iter().map(|slice| slice.index).collect();
+    let (mut order, mut channels) = (Vec::new(), vec![Channel::default()]);
+    if let Some(count) = stack::volumes(&placed, normal) {
+        let positions: Vec<Vec<usize>> = placed.chunks(count).map(|shared| shared.iter().map(|slice| slice.index).collect()).collect();
+        let marks: Vec<Marks> = (0..planes.len()).map(marks).collect::<Result<_>>()?;
+        // Slices that nothing tells apart are a slice twice, and refused below.
+        if let Some(told_apart) = channels::tell_apart(&positions, &marks) {
+            order = told_apart.iter().flat_map(|(_, slices)| slices.iter().copied()).collect();
+            channels = told_apart.into_iter().map(|(channel, _)| channel).collect();
+            // One slice for each position; all channels share the places of the first.
+            let mut is_first = vec![false; planes.len()];
+            for index in order.iter().take(positions.len()) {
+                is_first[*index] = true;
+            }
+            placed.retain(|slice| is_first[slice.index]);
+        }
+    }
+    if order.is_empty() {
+        order = placed.iter().map(|slice| slice.index).collect();
+    }
+    // Several volumes of one slice each.
+    if let ([alone], false) = (placed.as_slice(), order.is_empty()) {
+        let plane = planes.get(alone.index).unwrap_or(first);
+        return Ok(Judged { geometry: single(plane, rows, columns)?, order, channels, upright: None });
+    }
+    let stack = stack::check(&placed, normal, policy)?;
     let origin = placed.first().map_or([0.0; 3], |slice| slice.position);
     let (per_column, per_row) = (scaled(row, spacing[1]), scaled(column, spacing[0]));
     if stack.findings.is_empty() {
@@ -197,9 +247,9 @@ pub(super) fn judge(planes: &[Plane], rows: usize, columns: usize, source: Sourc
             dims: [columns, rows, placed.len()],
             spacing_mm: [spacing[1], spacing[0], length(stack.step)],
             affine_lps: affine(per_column, per_row, stack.step, origin),
-            verdict: if source == Source::Frames { Verdict::MultiFrame } else { Verdict::Uniform },
+            verdict: if is_one_image { Verdict::MultiFrame } else { Verdict::Uniform },
         };
-        return Ok(Judged { geometry, order, upright: None });
+        return Ok(Judged { geometry, order, channels, upright: None });
     }
     // How far each frame lies from the first, within the plane, in pixels.
     let apart = |slice: &Placed| minus(slice.position, origin);
@@ -216,33 +266,31 @@ pub(super) fn judge(planes: &[Plane], rows: usize, columns: usize, source: Sourc
         affine_lps: affine(per_column, per_row, scaled(normal, step), upright::origin(origin, least, per_column, per_row)),
         verdict: Verdict::Resampled(Arc::new(Resampled { findings: stack.findings, frames })),
     };
-    Ok(Judged { geometry, order, upright: Some(upright) })
+    Ok(Judged { geometry, order, channels, upright: Some(upright) })
 }
 
 /// A slice with its distance along the normal.
 struct Placed {
     index: usize,
-    number: usize,
+    name: Name,
     position: [f64; 3],
     along: f64,
 }
 
 /// One orientation, one pixel spacing.
-fn agree(planes: &[Plane], source: Source) -> Result<()> {
+fn agree(planes: &[Plane]) -> Result<()> {
     let Some(first) = planes.first() else { return Ok(()) };
     let differ = |what: &str, other: &Plane| {
-        let detail = format!("{what} of {} {} and {} differ", source.one(), first.number, other.number);
-        let error = Error::new(Kind::GeometryInconsistent, detail);
+        let error = Error::new(Kind::GeometryInconsistent, format!("{what} of {} differ", first.name.and(other.name)));
         match planes.iter().find(|plane| plane.is_localizer) {
-            Some(plane) => error.with_hint(format!("{} {} is a localizer; leave it out of the series", source.one(), plane.number)),
+            Some(plane) => error.with_hint(format!("{} is a localizer; leave it out of the series", plane.name)),
             None => error,
         }
     };
     for plane in planes {
         let numbers = plane.position.iter().flatten().chain(plane.spacing.iter().flatten()).chain(plane.thickness.iter());
         if numbers.into_iter().any(|value| value.is_nan() || value.abs() > FARTHEST_MM) {
-            let detail = format!("{} {} lies or reaches beyond {FARTHEST_MM} mm", source.one(), plane.number);
-            return Err(Error::new(Kind::GeometryInconsistent, detail));
+            return Err(Error::new(Kind::GeometryInconsistent, format!("{} lies or reaches beyond {FARTHEST_MM} mm", plane.name)));
         }
         if !first.is_parallel_to(plane) {
             return Err(differ("orientations", plane));

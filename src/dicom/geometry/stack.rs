@@ -1,6 +1,6 @@
 //! Whether slices form one straight, evenly spaced stack, and what is wrong with one that does not.
 
-use super::{Finding, Placed, Policy, Remedy, Source, dot, length, minus, scaled};
+use super::{Finding, Placed, Policy, Remedy, dot, length, minus, scaled};
 use crate::error::{Error, Kind, Result};
 
 /// Positions are compared to 1 % of the step but never finer than 0.01 mm, because scanners round Image Position (Patient) to 2 decimals
@@ -26,13 +26,13 @@ pub(super) struct Stack {
 }
 
 /// Judges slices that are sorted along the normal, at least two.
-pub(super) fn check(slices: &[Placed], normal: [f64; 3], source: Source, policy: &Policy) -> Result<Stack> {
+pub(super) fn check(slices: &[Placed], normal: [f64; 3], policy: &Policy) -> Result<Stack> {
     let (Some(first), Some(last)) = (slices.first(), slices.last()) else { return Err(Error::new(Kind::GeometryMissing, "no slice")) };
     let count = slices.len();
-    let steps: Vec<f64> = slices.iter().zip(slices.iter().skip(1)).map(|(a, b)| b.along - a.along).collect();
+    let steps = steps(slices);
     let median = typical(&steps);
-    let tolerance = (STEP_TOLERANCE * median).max(POSITION_TOLERANCE_MM);
-    doubled(slices, &steps, normal, tolerance, source)?;
+    let tolerance = tolerance(median);
+    doubled(slices, &steps, normal, tolerance)?;
     // The step is taken over the whole stack: rounding of single positions averages out.
     let step = scaled(minus(last.position, first.position), 1.0 / (count - 1) as f64);
     let mut findings = Vec::new();
@@ -70,7 +70,7 @@ pub(super) fn check(slices: &[Placed], normal: [f64; 3], source: Source, policy:
         };
         let off = length(minus(minus(slice.position, first.position), place));
         if off > tolerance {
-            let detail = format!("slice {} ({} {}) lies {off:.3} mm off the line of the others", k + 1, source.one(), slice.number);
+            let detail = format!("slice {} ({}) lies {off:.3} mm off the line of the others", k + 1, slice.name);
             return Err(Error::new(Kind::GeometryInconsistent, detail));
         }
     }
@@ -83,6 +83,38 @@ pub(super) fn check(slices: &[Placed], normal: [f64; 3], source: Source, policy:
         (0..count).map(|slice| (slice + lost(slice)) as f64).collect()
     };
     Ok(Stack { step, heights, findings })
+}
+
+/// How many slices lie at each position, where every position has the same number of them and more than one. Slices are sorted along the normal.
+pub(super) fn volumes(slices: &[Placed], normal: [f64; 3]) -> Option<usize> {
+    let steps: Vec<f64> = steps(slices);
+    let tolerance = tolerance(typical(&steps));
+    let positions = 1 + steps.iter().filter(|step| **step > tolerance).count();
+    let count = slices.len() / positions;
+    if count < 2 || !slices.len().is_multiple_of(positions) {
+        return None;
+    }
+    let is_shared = |slices: &[Placed]| {
+        let first = slices.first()?;
+        slices
+            .iter()
+            .all(|slice| {
+                let apart = minus(slice.position, first.position);
+                let sideways = length(minus(apart, scaled(normal, dot(apart, normal))));
+                slice.along - first.along <= tolerance && sideways <= tolerance
+            })
+            .then_some(())
+    };
+    slices.chunks(count).all(|slices| is_shared(slices).is_some()).then_some(count)
+}
+
+/// How far positions may be from where they should be.
+fn tolerance(step: f64) -> f64 {
+    (STEP_TOLERANCE * step).max(POSITION_TOLERANCE_MM)
+}
+
+fn steps(slices: &[Placed]) -> Vec<f64> {
+    slices.iter().zip(slices.iter().skip(1)).map(|(a, b)| b.along - a.along).collect()
 }
 
 /// A stack whose slices drift sideways, as those of a tilted gantry do.
@@ -113,7 +145,7 @@ fn typical(steps: &[f64]) -> f64 {
 }
 
 /// Refuses slices that share a position, and slices that share a plane.
-fn doubled(slices: &[Placed], steps: &[f64], normal: [f64; 3], tolerance: f64, source: Source) -> Result<()> {
+fn doubled(slices: &[Placed], steps: &[f64], normal: [f64; 3], tolerance: f64) -> Result<()> {
     let pairs: Vec<(usize, &Placed, &Placed)> = steps
         .iter()
         .zip(slices.iter().zip(slices.iter().skip(1)))
@@ -124,23 +156,24 @@ fn doubled(slices: &[Placed], steps: &[f64], normal: [f64; 3], tolerance: f64, s
     let Some((k, a, b)) = pairs.first() else { return Ok(()) };
     let apart = minus(b.position, a.position);
     let sideways = length(minus(apart, scaled(normal, dot(apart, normal))));
-    let (total, kind) = (slices.len(), source.one());
+    let (total, both) = (slices.len(), a.name.and(b.name));
     if sideways > tolerance {
-        let detail = format!("slices {k} and {} ({kind}s {} and {}) lie in one plane, {sideways:.3} mm apart", k + 1, a.number, b.number);
+        let detail = format!("slices {k} and {} ({both}) lie in one plane, {sideways:.3} mm apart", k + 1);
         return Err(Error::new(Kind::GeometryInconsistent, detail));
     }
     let more = match pairs.len() - 1 {
         0 => String::new(),
         more => format!(", and {more} more pairs"),
     };
-    let detail = format!("slices {k} and {} of {total} ({kind}s {} and {}) lie at one position{more}", k + 1, a.number, b.number);
-    // Every position taken the same number of times is not an accident but several volumes in one series.
+    let detail = format!("slices {k} and {} of {total} ({both}) lie at one position{more}", k + 1);
+    // Every position taken the same number of times is several volumes in one series, or the series twice.
     let positions = total - pairs.len();
     let error = Error::new(Kind::SliceDoubled, detail);
     Err(match total.is_multiple_of(positions) {
-        true if total / positions > 1 => {
-            error.with_hint(format!("the series holds {} volumes (time points, echoes or b-values); send one of them", total / positions))
-        }
+        true if total / positions > 1 => error.with_hint(format!(
+            "the series holds {} volumes, and no time, echo or b-value tells them apart; send one of them",
+            total / positions
+        )),
         _ => error,
     })
 }

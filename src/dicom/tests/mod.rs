@@ -1,6 +1,9 @@
 //! Tests of the whole module: synthetic files written here byte by byte, and real ones against pydicom and SimpleITK.
 
+mod channels;
+mod colours;
 mod hostile;
+mod mosaics;
 mod real;
 mod sample;
 mod stacks;

@@ -77,8 +77,8 @@ fn rounded_positions_are_accepted() {
 #[test]
 fn slices_that_disagree_are_named() {
     let files = |element: Element| vec![explicit(&slice(0.0, 0)), explicit(&slice(2.0, 0)), explicit(&with(slice(4.0, 0), element))];
-    check(files(text((0x0020, 0x0037), "DS", "0\\1\\0\\0\\0\\-1")), Kind::GeometryInconsistent, "orientations of file 1 and 3 differ");
-    check(files(text((0x0028, 0x0030), "DS", "0.6\\0.75")), Kind::GeometryInconsistent, "pixel spacings of file 1 and 3 differ");
+    check(files(text((0x0020, 0x0037), "DS", "0\\1\\0\\0\\0\\-1")), Kind::GeometryInconsistent, "orientations of files 1 and 3 differ");
+    check(files(text((0x0028, 0x0030), "DS", "0.6\\0.75")), Kind::GeometryInconsistent, "pixel spacings of files 1 and 3 differ");
     check(files(text((0x0020, 0x0052), "UI", "1.9")), Kind::GeometryInconsistent, "frames of reference");
     let other_shape = with(with(slice(4.0, 0), word((0x0028, 0x0010), 3)), word((0x0028, 0x0011), 2));
     check(vec![explicit(&slice(0.0, 0)), explicit(&other_shape)], Kind::GeometryInconsistent, "rows differ: 2 in file 1, 3 in file 2");
@@ -151,25 +151,15 @@ fn multi_frame(heights: &[f64]) -> Vec<Element> {
 }
 
 #[test]
-fn frames_are_sorted_and_their_headers_with_them() {
-    use dicom_dictionary_std::tags;
+fn frames_are_sorted_and_told_where_they_are_stored() {
     let study = load([explicit(&multi_frame(&[4.0, 0.0, 2.0]))]).unwrap();
     assert_eq!((study.geometry.verdict.clone(), study.geometry.spacing_mm), (Verdict::MultiFrame, [0.75, 0.5, 2.0]));
     // Frames 2, 3, 1, each value v becoming 2 v - 1.
     let voxels: Vec<f32> = [10, 20, 0].iter().flat_map(|first| (0..6).map(move |v| (2 * (first + v) - 1) as f32)).collect();
     assert_eq!(*study.voxels, voxels);
-    let groups = study.instances[0].dataset.get(tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE).unwrap().items().unwrap();
-    let heights: Vec<f64> = groups
-        .iter()
-        .map(|group| {
-            group.get(tags::PLANE_POSITION_SEQUENCE).unwrap().items().unwrap()[0]
-                .get(tags::IMAGE_POSITION_PATIENT)
-                .unwrap()
-                .to_multi_float64()
-                .unwrap()[2]
-        })
-        .collect();
-    assert_eq!((heights, study.instances.len()), (vec![0.0, 2.0, 4.0], 1));
+    // The header stays as it came; where each slice is stored is told beside it.
+    let stored: Vec<[usize; 2]> = study.frames.iter().map(|of| [of.instance, of.frame]).collect();
+    assert_eq!((stored, study.instances.len()), (vec![[0, 1], [0, 2], [0, 0]], 1));
 }
 
 #[test]
@@ -181,7 +171,18 @@ fn frames_that_form_no_stack_are_refused() {
     check(vec![explicit(&without_places)], Kind::GeometryMissing, "position of frame 1");
     let too_few = with(multi_frame(&[0.0, 2.0]), items((0x5200, 0x9230), vec![vec![]]));
     check(vec![explicit(&too_few)], Kind::DicomMalformed, "1 functional groups for 2 frames");
-    check(vec![explicit(&multi_frame(&[0.0, 2.0])), explicit(&slice(0.0, 0))], Kind::GeometryInconsistent, "file 1 alone holds 2 frames");
+    let twice = vec![explicit(&multi_frame(&[0.0, 2.0])), explicit(&multi_frame(&[2.0, 4.0]))];
+    check(twice, Kind::SliceDoubled, "slices 2 and 3 of 4 (frame 2 of file 1 and frame 1 of file 2)");
+}
+
+#[test]
+fn several_files_of_frames_are_one_stack_where_they_fit() {
+    let study = load([explicit(&multi_frame(&[4.0, 6.0])), explicit(&multi_frame(&[0.0, 2.0]))]).unwrap();
+    assert_eq!((study.geometry.dims, study.geometry.verdict.clone()), ([3, 2, 4], Verdict::Uniform));
+    let firsts: Vec<f32> = study.voxels.chunks(6).map(|slice| slice[0]).collect();
+    assert_eq!(firsts, [-1.0, 19.0, -1.0, 19.0]);
+    let stored: Vec<[usize; 2]> = study.frames.iter().map(|of| [of.instance, of.frame]).collect();
+    assert_eq!((stored, study.instances.len()), (vec![[0, 0], [0, 1], [1, 0], [1, 1]], 2));
 }
 
 fn in_series(z: f64, uid: &str, number: &str, description: &str) -> Vec<u8> {
@@ -230,7 +231,7 @@ fn what_is_no_image_is_counted_and_ignored() {
     for (k, bytes) in others.into_iter().chain([directory, report]).enumerate() {
         loader.add(k, Plain::new(bytes), &Control::new()).unwrap();
     }
-    assert_eq!(loader.counts(), Counts { images: 0, without_pixels: 1, directories: 1, foreign: 5 });
+    assert_eq!(loader.counts().unwrap(), Counts { images: 0, without_pixels: 1, directories: 1, foreign: 5 });
     assert_eq!(refused(loader.finish(&Control::new())).kind(), Kind::NoDicomFiles);
 }
 

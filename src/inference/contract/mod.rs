@@ -70,8 +70,8 @@ pub struct Input {
 /// What a channel holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Channel {
-    /// Intensities.
-    Volume,
+    /// Intensities of the volume's only channel, or of the one with this number, from 0.
+    Volume(Option<usize>),
     /// 1 inside the mask, 0 outside.
     Mask,
 }
@@ -292,6 +292,16 @@ impl Contract {
         Ok(contract)
     }
 
+    /// Channels of the volume that the model looks at, ascending; `None` is the only one.
+    pub(super) fn volume_channels(&self) -> Vec<Option<usize>> {
+        let all = self.inputs.iter().flat_map(|input| &input.channels);
+        let mut found: Vec<Option<usize>> =
+            all.filter_map(|channel| if let Channel::Volume(number) = channel { Some(*number) } else { None }).collect();
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
     /// Whether the model needs a mask.
     pub fn needs_mask(&self) -> bool {
         self.mask.is_some()
@@ -303,8 +313,8 @@ impl Contract {
         let crop = matches!(self.grid.size, Size::Crop { .. });
         match self.task {
             Task::Segment => {
-                if self.inputs.len() != 1 || self.inputs[0].channels != [Channel::Volume] {
-                    return Err(wrong("inputs", "one input with the one channel volume, since the task is segment"));
+                if self.inputs.len() != 1 || masked {
+                    return Err(wrong("inputs", "one input whose channels are the volume's, since the task is segment"));
                 }
                 if self.mask.is_some() {
                     return Err(wrong("mask", "no such key, since the task is segment"));
@@ -349,9 +359,12 @@ fn sha256(root: &Object) -> Result<String> {
 fn input(object: &Object) -> Result<Input> {
     let key = object.name("channels");
     let channel = |word: String| match word.as_str() {
-        "volume" => Ok(Channel::Volume),
+        "volume" => Ok(Channel::Volume(None)),
         "mask" => Ok(Channel::Mask),
-        _ => Err(wrong(&key, "volume or mask")),
+        word => match word.strip_prefix("volume:").and_then(|number| number.parse::<u16>().ok()) {
+            Some(number) => Ok(Channel::Volume(Some(number.into()))),
+            None => Err(wrong(&key, "volume, volume:N with N from 0, or mask")),
+        },
     };
     let channels = object.texts("channels", 1, 16)?.into_iter().map(channel).collect::<Result<_>>()?;
     let input = Input { name: object.text("name")?, channels };

@@ -33,7 +33,7 @@ pub(super) struct Plan {
 
 /// What a stitched model is made of: windows in, values out.
 pub(super) trait Network {
-    /// Runs `count` windows, one after the other in `values`, and hands over the output: `count` windows by channels by voxels.
+    /// Runs `count` windows, one after the other in `values`, each one channel after the other, and hands over the output: `count` windows by channels by voxels.
     fn run(&self, values: &[f32], count: usize, window: [usize; 3], take: &mut dyn FnMut(Maps) -> Result<()>) -> Result<()>;
 }
 
@@ -101,13 +101,14 @@ pub(super) fn importance(window: [usize; 3], gaussian: bool) -> Result<Vec<f32>>
     Ok(weights)
 }
 
-/// Runs a network over a grid and hands out finished slices in order: their index and their values, channel by channel.
+/// Runs a network over a grid (one slice of `data` per channel of its input) and hands out finished slices in order: their index and their values,
+/// channel by channel.
 ///
 /// # Errors
 /// Whatever the network or `sink` returns; [`Kind::ModelShape`] when a run's output has another size than its input;
 /// [`Kind::OutOfMemory`]; [`Kind::Cancelled`].
 pub(super) fn stitch(
-    data: &[f32],
+    data: &[&[f32]],
     plan: &Plan,
     batch: usize,
     network: &dyn Network,
@@ -116,7 +117,8 @@ pub(super) fn stitch(
 ) -> Result<()> {
     let [width, height, depth] = plan.dims;
     let (area, windows) = (width * height, plan.windows());
-    if voxel_count(plan.dims)? != data.len() || (0..3).any(|axis| plan.window[axis] > plan.dims[axis]) {
+    let voxels = voxel_count(plan.dims)?;
+    if data.is_empty() || data.iter().any(|data| data.len() != voxels) || (0..3).any(|axis| plan.window[axis] > plan.dims[axis]) {
         return Err(Error::new(Kind::Internal, "windows that do not fit their grid").at(crate::error::Stage::Inference));
     }
     let size = voxel_count(plan.window)?;
@@ -125,17 +127,20 @@ pub(super) fn stitch(
         return alone(data, plan, network, control, sink);
     }
     let weights = importance(plan.window, plan.gaussian)?;
-    let mut input = filled(size * batch.max(1), 0.0f32)?;
+    let per_window = size.saturating_mul(data.len());
+    let mut input = filled(per_window.saturating_mul(batch.max(1)), 0.0f32)?;
     let mut slab = Slab { sums: Vec::new(), weights: filled(area * plan.window[2], 0.0f32)?, channels: 0, depth: plan.window[2], area };
     let mut done = 0;
     for (layer, z) in plan.starts[2].iter().enumerate() {
         let places: Vec<[usize; 2]> = plan.starts[1].iter().flat_map(|y| plan.starts[0].iter().map(|x| [*x, *y])).collect();
         for group in places.chunks(batch.max(1)) {
             control.check()?;
-            for (slot, [x, y]) in input.chunks_mut(size).zip(group) {
-                cut(data, plan, [*x, *y, *z], slot);
+            for (slot, [x, y]) in input.chunks_mut(per_window).zip(group) {
+                for (channel, slot) in data.iter().zip(slot.chunks_mut(size)) {
+                    cut(channel, plan, [*x, *y, *z], slot);
+                }
             }
-            let values = &input[..size * group.len()];
+            let values = &input[..per_window * group.len()];
             network.run(values, group.len(), plan.window, &mut |maps| {
                 if maps.channels == 0 || maps.values.len() != size * group.len() * maps.channels {
                     return Err(wrong_size());
@@ -157,15 +162,24 @@ pub(super) fn stitch(
 
 /// A single window needs no sums: its weights cancel.
 fn alone(
-    data: &[f32],
+    data: &[&[f32]],
     plan: &Plan,
     network: &dyn Network,
     control: &Control,
     mut sink: impl FnMut(usize, &[f32], usize) -> Result<()>,
 ) -> Result<()> {
-    let (area, size) = (plan.dims[0] * plan.dims[1], data.len());
+    let (area, size) = (plan.dims[0] * plan.dims[1], voxel_count(plan.dims)?);
     control.check()?;
-    network.run(data, 1, plan.window, &mut |maps| {
+    let mut together = Vec::new();
+    let values = match data {
+        [one] => one,
+        several => {
+            together.try_reserve_exact(size * several.len()).map_err(|_| Error::new(Kind::OutOfMemory, "the channels of a volume"))?;
+            several.iter().for_each(|channel| together.extend_from_slice(channel));
+            together.as_slice()
+        }
+    };
+    network.run(values, 1, plan.window, &mut |maps| {
         let channels = maps.channels;
         if channels == 0 || maps.values.len() != size * channels {
             return Err(wrong_size());

@@ -56,7 +56,7 @@ fn stitched(case: &Value, batch: usize, channels_first: bool) -> Vec<f32> {
     let (area, depth) = (dims[0] * dims[1], dims[2]);
     let mut found = vec![f32::NAN; area * depth * 2];
     let mut next = 0;
-    stitch(&data, &plan, batch, &Positional { channels: 2, channels_first }, &Control::new(), |slice, values, channels| {
+    stitch(&[&data], &plan, batch, &Positional { channels: 2, channels_first }, &Control::new(), |slice, values, channels| {
         assert_eq!((slice, channels), (next, 2), "slices come in order, each once");
         next += 1;
         for (channel, map) in values.chunks(area).enumerate() {
@@ -127,11 +127,11 @@ fn a_network_that_gives_another_size_is_an_error() {
         }
     }
     for plan in [Plan::whole([4; 3]), Plan::sliding([4; 3], [2; 3], 0.0, true)] {
-        let error = stitch(&[0.0; 64], &plan, 1, &Short, &Control::new(), |_, _, _| Ok(())).unwrap_err();
+        let error = stitch(&[&[0.0; 64]], &plan, 1, &Short, &Control::new(), |_, _, _| Ok(())).unwrap_err();
         assert_eq!(error.kind(), Kind::ModelShape);
     }
     let plan = Plan::sliding([2; 3], [4; 3], 0.0, true);
-    assert_eq!(stitch(&[0.0; 8], &plan, 1, &Short, &Control::new(), |_, _, _| Ok(())).unwrap_err().kind(), Kind::Internal);
+    assert_eq!(stitch(&[&[0.0; 8]], &plan, 1, &Short, &Control::new(), |_, _, _| Ok(())).unwrap_err().kind(), Kind::Internal);
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn cancelling_stops_before_the_next_window() {
     }
     let (runs, control) = (AtomicUsize::new(0), Control::new());
     let plan = Plan::sliding([8; 3], [2; 3], 0.0, true);
-    let error = stitch(&[0.0; 512], &plan, 1, &Counting(&runs, control.clone()), &control, |_, _, _| Ok(())).unwrap_err();
+    let error = stitch(&[&[0.0; 512]], &plan, 1, &Counting(&runs, control.clone()), &control, |_, _, _| Ok(())).unwrap_err();
     assert_eq!((error.kind(), runs.load(Ordering::Relaxed)), (Kind::Cancelled, 1));
 }
 
