@@ -1430,7 +1430,8 @@ double smp_result_confidence_score(smp_result *result);
 double smp_result_processing_time_seconds(smp_result *result);
 
 /**
- * Tells the size of the volume, and of the mask. The number of voxels is the product.
+ * Tells the size of the volume, and of the mask. The number of voxels is the product, once for each channel of the volume
+ * (`smp_result_channel_count`).
  *
  * @param result   Result to ask.
  * @param columns  Receives the number of columns.
@@ -1440,6 +1441,16 @@ double smp_result_processing_time_seconds(smp_result *result);
  * @since 0.1
  */
 int32_t smp_result_dims(smp_result *result, int64_t *columns, int64_t *rows, int64_t *slices);
+
+/**
+ * Counts the channels of the volume: 1, or the time points, echoes, b-values or colours that the series holds on one grid. `channels` in
+ * `smp_result_json` tells what each is.
+ *
+ * @param result  Result to ask.
+ * @return Number of channels, or a negative status.
+ * @since 0.1
+ */
+int64_t smp_result_channel_count(smp_result *result);
 
 /**
  * Tells the distances between the centres of neighbouring voxels, in mm.
@@ -1465,18 +1476,18 @@ int32_t smp_result_spacing(smp_result *result, double *columns, double *rows, do
 int32_t smp_result_affine(smp_result *result, double *sixteen, int64_t capacity);
 
 /**
- * Copies the voxels, preprocessed when that was asked for; column fastest, then row, then slice.
+ * Copies the voxels, preprocessed when that was asked for; column fastest, then row, then slice, then channel.
  *
  * @param result    Result to ask.
  * @param out       Receives the voxels.
- * @param capacity  Elements that `out` has room for.
+ * @param capacity  Elements that `out` has room for: columns times rows times slices times channels, at least.
  * @return `SMP_OK` or `SMP_ERR_BUFFER_TOO_SMALL`.
  * @since 0.1
  */
 int32_t smp_result_copy_volume(smp_result *result, float *out, int64_t capacity);
 
 /**
- * Copies the mask: the label of each voxel, 0 for background, in the order of the volume.
+ * Copies the mask: the label of each voxel, 0 for background, in the order of one channel of the volume.
  *
  * @param result    Result to ask.
  * @param out       Receives the labels.

@@ -38,6 +38,7 @@ use Shape::{Digest, Flag, Integer, NumberOrWords, Text, Words};
 const KEYS: &[(&str, Shape)] = &[
     ("burned_in_allowed", Flag),
     ("bytes", Integer),
+    ("channels", Integer),
     ("clock_back_us", Integer),
     ("columns", Integer),
     ("confidence_ppm", Integer),
@@ -126,7 +127,7 @@ const EVENTS: &[(&str, &[&str])] = &[
     ("study.started", &["operations", "download_mode", "formats", "device", "profile", "options", "version", "files", "bytes"]),
     ("study.fetched", &["bytes", "files", "objects", "package", "sender", "download_mode", "retries", "resumed_bytes", "objects_sha256"]),
     ("study.opened", &["package", "sender", "recipients", "header_sha256", "files", "bytes", "objects", "download_mode", "verdict"]),
-    ("study.loaded", &["slices", "rows", "columns", "files", "bytes", "modality", "verdict", "left_out", "quarantined"]),
+    ("study.loaded", &["slices", "channels", "rows", "columns", "files", "bytes", "modality", "verdict", "left_out", "quarantined"]),
     ("study.released_identified", &["slices", "files", "bytes", "options", "profile"]),
     (
         "study.deidentified",

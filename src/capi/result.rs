@@ -128,7 +128,8 @@ pub unsafe extern "C" fn smp_result_processing_time_seconds(result: *mut smp_res
     enter(|| Ok(RESULTS.get(result, "result")?.value.processing_time_seconds()))
 }
 
-/// Tells the size of the volume, and of the mask. The number of voxels is the product.
+/// Tells the size of the volume, and of the mask. The number of voxels is the product, once for each channel of the volume
+/// (`smp_result_channel_count`).
 ///
 /// @param result   Result to ask.
 /// @param columns  Receives the number of columns.
@@ -145,6 +146,17 @@ pub unsafe extern "C" fn smp_result_dims(result: *mut smp_result, columns: *mut 
         // SAFETY: the C caller passes NULL or addresses of one writable value each.
         unsafe { slice::write_all(dims, [columns, rows, slices], ["columns", "rows", "slices"]) }
     })
+}
+
+/// Counts the channels of the volume: 1, or the time points, echoes, b-values or colours that the series holds on one grid. `channels` in
+/// `smp_result_json` tells what each is.
+///
+/// @param result  Result to ask.
+/// @return Number of channels, or a negative status.
+/// @since 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn smp_result_channel_count(result: *mut smp_result) -> i64 {
+    enter(|| slice::count(RESULTS.get(result, "result")?.value.volume().channels().len()))
 }
 
 /// Tells the distances between the centres of neighbouring voxels, in mm.
@@ -182,11 +194,11 @@ pub unsafe extern "C" fn smp_result_affine(result: *mut smp_result, sixteen: *mu
     })
 }
 
-/// Copies the voxels, preprocessed when that was asked for; column fastest, then row, then slice.
+/// Copies the voxels, preprocessed when that was asked for; column fastest, then row, then slice, then channel.
 ///
 /// @param result    Result to ask.
 /// @param out       Receives the voxels.
-/// @param capacity  Elements that `out` has room for.
+/// @param capacity  Elements that `out` has room for: columns times rows times slices times channels, at least.
 /// @return `SMP_OK` or `SMP_ERR_BUFFER_TOO_SMALL`.
 /// @since 0.1
 #[unsafe(no_mangle)]
@@ -198,7 +210,7 @@ pub unsafe extern "C" fn smp_result_copy_volume(result: *mut smp_result, out: *m
     })
 }
 
-/// Copies the mask: the label of each voxel, 0 for background, in the order of the volume.
+/// Copies the mask: the label of each voxel, 0 for background, in the order of one channel of the volume.
 ///
 /// @param result    Result to ask.
 /// @param out       Receives the labels.

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use serde_json::Value;
 
 use super::*;
-use crate::imaging::Verdict;
+use crate::imaging::{Channel, Verdict};
 
 fn data(part: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(part)
@@ -45,7 +45,9 @@ fn geometry(case: &Value) -> Geometry {
 
 fn volume(case: &Value) -> Volume {
     let geometry = geometry(case);
-    Volume::from_parts(noise(geometry.dims.iter().product()), geometry, "MR").unwrap()
+    let channels = case["channels"].as_u64().unwrap_or(1) as usize;
+    let voxels = noise(geometry.dims.iter().product::<usize>() * channels);
+    Volume::with_channels(voxels, vec![Channel::default(); channels].into(), geometry, "MR").unwrap()
 }
 
 fn digits(value: &Value) -> Vec<u8> {
@@ -113,6 +115,29 @@ fn probabilities_are_those_of_the_second_implementation() {
         let positive = found.values.iter().find(|(label, _)| label == "malignant").unwrap().1;
         assert_eq!(found.probability, Some(positive));
     }
+}
+
+#[test]
+fn a_model_takes_the_channels_that_its_contract_names_and_no_others() {
+    if !has_runtime() {
+        return;
+    }
+    let all = expected("predictions");
+    let case = all["cases"].as_array().unwrap().iter().find(|case| case["model"] == "predict_last.onnx").unwrap();
+    let mask = segmentation(digits(&all["mask"]), geometry(case));
+    let alone = volume(case);
+    // The study's second channel is the volume that the model knows.
+    let both: Vec<f32> = alone.voxels().iter().map(|voxel| 5.0 - voxel).chain(alone.voxels().iter().copied()).collect();
+    let both = Volume::with_channels(both, vec![Channel::default(); 2].into(), geometry(case), "MR").unwrap();
+    let (_folder, path) = altered("predict_last.onnx", |contract| contract["inputs"][0]["channels"][1] = "volume:1".into());
+    let predictor = open_predictor(&path, &RuntimeOptions::default()).unwrap();
+    let found = predictor.predict(&both, Some(&mask), &Control::new()).unwrap();
+    assert!((found.values[0].1 - case["values"][0].as_f64().unwrap()).abs() < 1e-5);
+    let missing = error_of(predictor.predict(&alone, Some(&mask), &Control::new()));
+    assert!(missing.kind() == Kind::InputImplausible && missing.detail().contains("takes channel 1, the study has 1"), "{missing}");
+    let unnamed = open_predictor(&model("predict_last.onnx"), &RuntimeOptions::default()).unwrap();
+    let several = error_of(unnamed.predict(&both, Some(&mask), &Control::new()));
+    assert!(several.kind() == Kind::InputImplausible && several.hint().unwrap().contains("volume:0"), "{several}");
 }
 
 fn segmentation(labels: Vec<u8>, geometry: Geometry) -> Segmentation {

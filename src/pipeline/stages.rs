@@ -88,6 +88,7 @@ impl Run<'_> {
             "study.loaded",
             vec![
                 ("slices", integer(identified.geometry.dims[2])),
+                ("channels", integer(identified.channels.len())),
                 ("verdict", Value::Text(verdict_name(&identified.geometry.verdict).to_owned())),
                 ("left_out", integer(identified.left_out)),
             ],

@@ -1,7 +1,7 @@
 //! Claims about whole files: written, then read by something that is not this module.
 
 use super::*;
-use crate::imaging::Verdict;
+use crate::imaging::{Channel, Verdict};
 use crate::inference::{Label, ModelIdentity};
 use std::fs;
 use std::io;
@@ -174,9 +174,9 @@ fn an_array_that_does_not_fill_its_grid_is_refused() {
     let grid = straight([3, 2, 2], [1.0; 3]);
     let mut short = volume(&grid, |_| 0.0);
     short.geometry.dims = [3, 2, 3];
-    assert_eq!(write_volume_npy(&path, &short).unwrap_err().kind(), Kind::Internal);
+    assert_eq!(write_volume_npy(&path, &short).unwrap_err().kind(), Kind::VolumeInvalid);
     short.geometry.dims = [usize::MAX, 2, 2];
-    assert_eq!(write_preview_png(&path, &short, None, "").unwrap_err().kind(), Kind::Internal);
+    assert_eq!(write_preview_png(&path, &short, None, "").unwrap_err().kind(), Kind::LimitExceeded);
     let other = mask(&straight([2, 3, 2], [1.0; 3]), |_| 0);
     assert_eq!(write_preview_png(&path, &volume(&grid, |_| 0.0), Some(&other), "").unwrap_err().kind(), Kind::Internal);
     assert!(names(folder.path()).is_empty());
@@ -308,10 +308,14 @@ fn numpy_nibabel_and_simpleitk_read_what_was_written() {
     let sagittal = [[0.0, 0.0, 1.2, -80.0], [0.5, 0.0, 0.0, -100.0], [0.0, -0.5, 0.0, 90.0], [0.0, 0.0, 0.0, 1.0]];
     // Turned about all three axes: the columns are (0.6, 0.64, 0.48), (-0.8, 0.48, 0.36), (0, -0.6, 0.8).
     let skew = [[1.2, -1.6, 0.0, 1.0], [1.28, 0.96, -1.8, 2.0], [0.96, 0.72, 2.4, 3.0], [0.0, 0.0, 0.0, 1.0]];
-    for (name, affine) in [("turned", turned), ("left_handed", left_handed), ("sagittal", sagittal), ("skew", skew)] {
+    for (name, affine, channels) in
+        [("turned", turned, 1), ("left_handed", left_handed, 1), ("sagittal", sagittal, 1), ("skew", skew, 1), ("echoes", sagittal, 3)]
+    {
         // Large enough for several blocks of the compressed form.
         let grid = geometry([97, 83, 71], affine);
         let scan = volume(&grid, |[x, y, z]| (x as f32).mul_add(0.37, y as f32 * -1.9) + (z * z) as f32 / 7.0);
+        let several = (0..channels).flat_map(|channel| scan.voxels().iter().map(move |voxel| voxel + channel as f32)).collect();
+        let scan = Volume::with_channels(several, vec![Channel::default(); channels].into(), grid.clone(), "MR").unwrap();
         let marks = mask(&grid, |[x, y, z]| ((x * y + z) % 3) as u8);
         let at = |ending: &str| folder.path().join(format!("{name}{ending}"));
         write_volume_npy(&at("_volume.npy"), &scan).unwrap();
@@ -325,11 +329,12 @@ fn numpy_nibabel_and_simpleitk_read_what_was_written() {
         let raw: Vec<u8> = scan.voxels().iter().flat_map(|voxel| voxel.to_le_bytes()).collect();
         fs::write(at("_volume.raw"), raw).unwrap();
         fs::write(at("_mask.raw"), marks.labels()).unwrap();
-        let facts = serde_json::json!({"dims": grid.dims, "spacing_mm": grid.spacing_mm, "affine_lps": grid.affine_lps});
+        let facts =
+            serde_json::json!({"dims": grid.dims, "spacing_mm": grid.spacing_mm, "affine_lps": grid.affine_lps, "channels": channels});
         fs::write(at(".json"), facts.to_string()).unwrap();
     }
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/report_readers.py");
     let output = Command::new(python).arg(script).arg(folder.path()).output().unwrap();
     let told = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && told.contains("4 grids read"), "{told}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && told.contains("5 grids read"), "{told}{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -112,8 +112,9 @@ static int study_voxel(int column, int row, int slice)
     return 1000 + column + 10 * row + 100 * slice;
 }
 
-/* One slice of an axial MR series, 0.5 mm between columns, 0.75 between rows, 2.5 between slices, patient Jane Doe. */
-static struct dicom study_slice(int slice)
+/* One slice of an axial MR series, 0.5 mm between columns, 0.75 between rows, 2.5 between slices, patient Jane Doe. Slices of the
+ * second echo, 2, are brighter by 1000; 0 is for series of one. */
+static struct dicom study_echo(int slice, int echo)
 {
     static const char mr_image_storage[] = "1.2.840.10008.5.1.4.1.1.4";
     struct dicom dicom;
@@ -124,7 +125,7 @@ static struct dicom study_slice(int slice)
     memset(&dicom, 0, sizeof dicom);
     memcpy(dicom.bytes + 128, "DICM", 4);
     dicom.size = 132;
-    snprintf(uid, sizeof uid, "1.2.826.0.1.3680043.8.498.1.%d", slice + 1);
+    snprintf(uid, sizeof uid, "1.2.826.0.1.3680043.8.498.1.%d", slice + 1 + 100 * echo);
     /* Group 0002 says its own length (PS3.10, 7.1). */
     dicom_element(&dicom, 2, 0, "UL", "\0\0\0\0", 4);
     length_at = dicom.size - 4;
@@ -145,6 +146,7 @@ static struct dicom study_slice(int slice)
     dicom_text(&dicom, 0x10, 0x30, "DA", "19570401");
     dicom_text(&dicom, 0x10, 0x40, "CS", "F");
     dicom_text(&dicom, 0x18, 0x50, "DS", "2.5");
+    if (echo != 0) dicom_text(&dicom, 0x18, 0x81, "DS", echo == 1 ? "10" : "25.5");
     dicom_text(&dicom, 0x20, 0x0d, "UI", "1.2.826.0.1.3680043.8.498.3");
     dicom_text(&dicom, 0x20, 0x0e, "UI", "1.2.826.0.1.3680043.8.498.4");
     dicom_text(&dicom, 0x20, 0x11, "IS", "1");
@@ -166,13 +168,18 @@ static struct dicom study_slice(int slice)
     dicom_short(&dicom, 0x28, 0x103, 0);
     for (row = 0; row < STUDY_ROWS; row++) {
         for (column = 0; column < STUDY_COLUMNS; column++) {
-            int voxel = study_voxel(column, row, slice), at = 2 * (row * STUDY_COLUMNS + column);
+            int voxel = study_voxel(column, row, slice) + (echo == 2 ? 1000 : 0), at = 2 * (row * STUDY_COLUMNS + column);
             pixels[at] = (unsigned char)voxel;
             pixels[at + 1] = (unsigned char)(voxel >> 8);
         }
     }
     dicom_element(&dicom, 0x7fe0, 0x10, "OW", pixels, sizeof pixels);
     return dicom;
+}
+
+static struct dicom study_slice(int slice)
+{
+    return study_echo(slice, 0);
 }
 
 /* The study as a folder of files, in an order that is not the slices'. */
@@ -190,7 +197,7 @@ static void study_write(const char *folder)
 static void site_unused(void) __attribute__((unused));
 static void site_unused(void)
 {
-    (void)site_open; (void)site_close; (void)site_config; (void)study_write; (void)site_unused;
+    (void)site_open; (void)site_close; (void)site_config; (void)study_write; (void)study_slice; (void)site_unused;
 }
 
 #endif

@@ -68,6 +68,8 @@ static void voxels(smp_result *result)
     int column, row, slice, wrong = 0, i;
     CHECK_STATUS(smp_result_dims(result, &columns, &rows, &slices), SMP_OK);
     CHECK(columns == STUDY_COLUMNS && rows == STUDY_ROWS && slices == STUDY_SLICES);
+    CHECK_COUNT(smp_result_channel_count(result), 1);
+    CHECK(strstr(smp_result_json(result), "\"channels\"") == NULL);
     CHECK_STATUS(smp_result_spacing(result, &across, &down, &between), SMP_OK);
     CHECK(fabs(across - 0.5) < 1e-9 && fabs(down - 0.75) < 1e-9 && fabs(between - 2.5) < 1e-9);
     affine[16] = -7;
@@ -99,6 +101,38 @@ static void voxels(smp_result *result)
     CHECK_STATUS(smp_result_spacing(result, &across, NULL, &between), SMP_ERR_NULL_ARGUMENT);
     CHECK(volume[0] == before && affine[0] == -7 && columns == -1 && rows == -1);
     CHECK_STATUS(smp_result_copy_volume(result, volume, INT64_MAX), SMP_OK); /* more room than needed is fine */
+}
+
+/* Two echoes of the study are two channels of one volume, the shorter first. */
+static void channels(const char *folder)
+{
+    smp_config *config = site_config(folder);
+    smp_pipeline *pipeline = smp_pipeline_new(config);
+    smp_request *request = smp_request_new(NULL);
+    static float volume[2 * STUDY_VOXELS];
+    smp_result *result;
+    const char *json;
+    int slice, echo, i, wrong = 0;
+    CHECK_STATUS(smp_request_set(request, "operations", "load"), SMP_OK);
+    for (slice = 0; slice < STUDY_SLICES; slice++) {
+        for (echo = 2; echo > 0; echo--) {
+            struct dicom dicom = study_echo(slice, echo);
+            CHECK_STATUS(smp_request_add_instance(request, dicom.bytes, (int64_t)dicom.size), SMP_OK);
+        }
+    }
+    result = smp_pipeline_process_study(pipeline, request);
+    CHECK_COUNT(smp_result_channel_count(result), 2);
+    CHECK_STATUS(smp_result_copy_volume(result, volume, 2 * STUDY_VOXELS - 1), SMP_ERR_BUFFER_TOO_SMALL);
+    CHECK_STATUS(smp_result_copy_volume(result, volume, 2 * STUDY_VOXELS), SMP_OK);
+    CHECK(volume[0] == (float)study_voxel(0, 0, 0));
+    for (i = 0; i < STUDY_VOXELS; i++) wrong += volume[STUDY_VOXELS + i] != volume[i] + 1000;
+    CHECK_COUNT(wrong, 0);
+    json = smp_result_json(result);
+    CHECK(json != NULL && strstr(json, "\"echo_time_ms\": 10.0") != NULL && strstr(json, "\"echo_time_ms\": 25.5") != NULL);
+    smp_result_free(result);
+    smp_request_free(request);
+    smp_pipeline_free(pipeline);
+    smp_config_free(config);
 }
 
 static void predictions(smp_result *result)
@@ -210,6 +244,7 @@ static void dead_handles(smp_result *dead)
         CHECK_NAN(smp_result_confidence_score(bad), expected);
         CHECK_NAN(smp_result_processing_time_seconds(bad), expected);
         CHECK_STATUS(smp_result_dims(bad, &l, &l, &l), expected);
+        CHECK_COUNT(smp_result_channel_count(bad), expected);
         CHECK_STATUS(smp_result_spacing(bad, &d, &d, &d), expected);
         CHECK_STATUS(smp_result_affine(bad, affine, 16), expected);
         CHECK_STATUS(smp_result_copy_volume(bad, &voxel, 1), expected);
@@ -237,6 +272,7 @@ int main(int argc, char **argv)
     if (argc != 3) return 2;
     check_mkdir(check_path(argv[1], "models"));
     mask_and_prediction(check_path(argv[1], "models"));
+    channels(argv[1]);
     result = process(argv[1], "load");
     if (result != NULL) {
         facts(result);

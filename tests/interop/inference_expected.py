@@ -68,6 +68,21 @@ def segmenter(name, window, channels, layout, batch="n", skip=0):
     return save(name, nodes, [("volume", shape)], [("logits", TensorProto.FLOAT, out)], {"a": a, "b": b})
 
 
+def several(name, window, inputs, channels, layout, batch="n", skip=0):
+    """logits = sum over the input's channels of channel * A[channel], + B."""
+    b = maps(channels, window, skip + 5000)
+    constants = {f"a{k}": maps(channels, window, skip + 300 * k) for k in range(inputs)}
+    shape, out, axis = [batch, inputs, *window], [batch, channels, *window], 1
+    constants["b"] = b
+    if layout == "NDHWC":
+        constants = {key: np.ascontiguousarray(np.moveaxis(value, 1, 4)) for key, value in constants.items()}
+        shape, out, axis = [batch, *window, inputs], [batch, *window, channels], 4
+    nodes = [helper.make_node("Split", ["volume"], [f"v{k}" for k in range(inputs)], axis=axis)]
+    nodes += [helper.make_node("Mul", [f"v{k}", f"a{k}"], [f"s{k}"]) for k in range(inputs)]
+    nodes.append(helper.make_node("Sum", ["b"] + [f"s{k}" for k in range(inputs)], ["logits"]))
+    return save(name, nodes, [("volume", shape)], [("logits", TensorProto.FLOAT, out)], constants)
+
+
 # ---- the contract's road, in numpy --------------------------------------------------------------------------------------------------------
 
 
@@ -164,15 +179,16 @@ def starts(n, side, overlap):
 
 
 def stitched(array, window, overlap, blend, run):
-    """MONAI's sliding_window_inference, one window at a time; array is padded to the window already."""
-    weights, total, count = importance(window, blend), None, np.zeros(array.shape, np.float32)
-    for d in starts(array.shape[0], window[0], overlap):
-        for h in starts(array.shape[1], window[1], overlap):
-            for w in starts(array.shape[2], window[2], overlap):
+    """MONAI's sliding_window_inference, one window at a time; array (channels before D, H, W, if it has any) is padded to the window already."""
+    sides = array.shape[-3:]
+    weights, total, count = importance(window, blend), None, np.zeros(sides, np.float32)
+    for d in starts(sides[0], window[0], overlap):
+        for h in starts(sides[1], window[1], overlap):
+            for w in starts(sides[2], window[2], overlap):
                 place = (slice(d, d + window[0]), slice(h, h + window[1]), slice(w, w + window[2]))
-                out = run(array[place])
+                out = run(array[(..., *place)])
                 if total is None:
-                    total = np.zeros((out.shape[0], *array.shape), np.float32)
+                    total = np.zeros((out.shape[0], *sides), np.float32)
                 total[(slice(None), *place)] += weights * out
                 count[place] += weights
     return total / count
@@ -238,15 +254,19 @@ def back(labels, lower, places, shape_on_frame, volume_shape, made):
     return np.transpose(on_frame, order)[np.ix_(*[index for _, index in indices])]
 
 
-def segmented(path, made, volume, affine):
+def segmented(path, made, volumes, affine):
+    """Of volumes on one grid, the channels that the contract names, in its order."""
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    array, places = road(volume, affine, made)
-    array = intensities(array, made)
+    named = made["inputs"][0]["channels"]
+    chosen = [volumes[0 if name == "volume" else int(name.split(":")[1])] for name in named]
+    volume = volumes[0]
+    roads = [road(channel, affine, made) for channel in chosen]
+    arrays, places = [intensities(array, made) for array, _ in roads], roads[0][1]
     size, first = made["grid"]["size"], made["grid"]["layout"] == "NCDHW"
-    frame = array.shape
+    frame = arrays[0].shape
 
     def run(window):
-        tensor = window[None, None] if first else window[None, ..., None]
+        tensor = window[None] if first else np.moveaxis(window, 0, 3)[None]
         fixed = session.get_inputs()[0].shape[0]
         tensor = np.repeat(tensor, fixed, 0) if isinstance(fixed, int) else tensor
         out = session.run([made["output"]["name"]], {"volume": np.ascontiguousarray(tensor)})[0][0]
@@ -263,7 +283,7 @@ def segmented(path, made, volume, affine):
     else:
         shape = size["shape"]
     lower = [centred(n, side) for n, side in zip(frame, shape)]
-    array = cut(array, lower, shape, pad)
+    array = np.stack([cut(array, lower, shape, pad) for array in arrays])
     if size["rule"] == "sliding":
         values = stitched(array, size["window"], size.get("overlap", 0.25), size.get("blend", "gaussian"), run)
     else:
@@ -293,12 +313,12 @@ def segmentations():
     labels = [{"channel": c, "value": v, "name": f"label{v}"} for c, v in ((1, 1), (2, 2), (3, 7))]
     zscore = {"voxels": "preprocessed", "steps": [{"step": "zscore"}]}
 
-    def made(path, size, orient=None, axes="zyx", spacing=None, layout="NCDHW", intensity=zscore, activation="argmax", named=labels, **output):
+    def made(path, size, orient=None, axes="zyx", spacing=None, layout="NCDHW", intensity=zscore, activation="argmax", named=labels, channels=("volume",), **output):
         return path, contract(
             path,
             {
                 "task": "segment",
-                "inputs": [{"name": "volume", "channels": ["volume"]}],
+                "inputs": [{"name": "volume", "channels": list(channels)}],
                 "grid": {"layout": layout, "orientation": orient, "axes": axes, "spacing_mm": spacing, "size": size},
                 "intensity": intensity,
                 "output": {"name": "logits", "activation": activation, "labels": named, **output},
@@ -322,11 +342,16 @@ def segmentations():
         (made(segmenter("islands", [5, 6, 7], 4, "NCDHW", skip=83), sliding([5, 6, 7], 0.5), activation="sigmoid", threshold=0.6, named=labels[1:]), (13, 11, 9), AXIAL),
         # 13 columns become 4.09, so 4: the last ones lie nearest to a voxel of the model's grid that is not there.
         (made(segmenter("coarse", [3, 3, 3], 4, "NCDHW", skip=97), sliding([3, 3, 3], 0.25), "LPS", spacing=3.5), (13, 11, 9), AXIAL),
+        # Two and three of a study's three channels, in another order than the study's.
+        (made(several("several", [5, 6, 7], 2, 4, "NCDHW", skip=101), sliding([5, 6, 7], 0.25, batch=2), "LPS", spacing=1.6, channels=("volume:2", "volume:0")), (13, 11, 9), AXIAL, 3),
+        (made(several("several_last", [4, 6, 5], 3, 4, "NDHWC", batch=2, skip=113), sliding([4, 6, 5], 0.25, batch=2), "LIA", "yxz", [1.7, 1.3, 1.1], "NDHWC", channels=("volume:1", "volume:2", "volume:1")), (9, 10, 6), SAGITTAL, 3),
+        (made(several("several_whole", [7, 11, 3], 2, 4, "NCDHW", batch=1, skip=127), {"rule": "fit", "shape": [7, 11, 3], "pad_value": 1.5}, "RAS", "xyz", activation="softmax", channels=("volume:0", "volume:1")), (9, 10, 6), SAGITTAL, 2),
     ]
     found = []
-    for (path, terms), dims, matrix in cases:
-        volume = noise(int(np.prod(dims))).reshape(dims[::-1]).transpose(2, 1, 0)
-        found.append({"model": path.name, "dims": dims, "affine": matrix.tolist(), "labels": segmented(path, terms, volume, matrix)})
+    for (path, terms), dims, matrix, *channels in cases:
+        count = channels[0] if channels else 1
+        volumes = noise(count * int(np.prod(dims))).reshape(count, *dims[::-1]).transpose(0, 3, 2, 1)
+        found.append({"model": path.name, "dims": dims, "channels": count, "affine": matrix.tolist(), "labels": segmented(path, terms, volumes, matrix)})
     return found
 
 

@@ -23,7 +23,8 @@ def check(folder, name):
     ras = numpy.diag([-1.0, -1.0, 1.0, 1.0]) @ lps
     shape = tuple(reversed(facts["dims"]))
     for what, kind in (("volume", "<f4"), ("mask", "u1")):
-        expected = numpy.fromfile(folder / f"{name}_{what}.raw", dtype=kind).reshape(shape)
+        channels = facts["channels"] if what == "volume" else 1
+        expected = numpy.fromfile(folder / f"{name}_{what}.raw", dtype=kind).reshape(shape if channels == 1 else (channels, *shape))
 
         array = numpy.load(folder / f"{name}_{what}.npy", allow_pickle=False)
         assert array.dtype == numpy.dtype(kind) and array.flags["C_CONTIGUOUS"], f"{name} {what}: numpy type"
@@ -36,7 +37,7 @@ def check(folder, name):
             assert image.get_data_dtype() == numpy.dtype(kind), f"{path.name}: type"
             assert numpy.array_equal(numpy.asarray(image.dataobj).transpose(), expected), f"{path.name}: nibabel voxels"
             assert image.header.get_xyzt_units()[0] == "mm", f"{path.name}: units"
-            assert numpy.allclose(image.header.get_zooms(), facts["spacing_mm"], **CLOSE), f"{path.name}: zooms"
+            assert numpy.allclose(image.header.get_zooms()[:3], facts["spacing_mm"], **CLOSE), f"{path.name}: zooms"
             sform, scode = image.get_sform(coded=True)
             qform, qcode = image.get_qform(coded=True)
             assert (scode, qcode) == (1, 1), f"{path.name}: codes {scode} {qcode}"
@@ -46,10 +47,11 @@ def check(folder, name):
 
             read = SimpleITK.ReadImage(str(path))
             assert numpy.array_equal(SimpleITK.GetArrayFromImage(read), expected), f"{path.name}: SimpleITK voxels"
-            spacing = numpy.array(read.GetSpacing())
+            axes = read.GetDimension()
+            assert axes == (3 if channels == 1 else 4), f"{path.name}: {axes} axes"
             affine = numpy.eye(4)
-            affine[:3, :3] = numpy.array(read.GetDirection()).reshape(3, 3) * spacing
-            affine[:3, 3] = read.GetOrigin()
+            affine[:3, :3] = (numpy.array(read.GetDirection()).reshape(axes, axes) * numpy.array(read.GetSpacing()))[:3, :3]
+            affine[:3, 3] = read.GetOrigin()[:3]
             assert numpy.allclose(affine, lps, **CLOSE), f"{path.name}: SimpleITK affine\n{affine}\n{lps}"
 
         plain = (folder / f"{name}_{what}.nii").read_bytes()

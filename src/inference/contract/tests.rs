@@ -87,8 +87,8 @@ fn every_mistake_is_named_by_its_key() {
         (
             0,
             "[\"volume\"]",
-            "[\"volume\", \"volume\"]",
-            "inputs: expected one input with the one channel volume, since the task is segment",
+            "[\"volume\", \"mask\"]",
+            "inputs: expected one input whose channels are the volume's, since the task is segment",
         ),
         (0, "\"card\"", "\"colour\"", "colour: unknown key"),
         (
@@ -100,7 +100,8 @@ fn every_mistake_is_named_by_its_key() {
         (1, "\"positive\": \"malignant\"", "\"positive\": \"benign\"", "output.positive: expected a name that output.labels has"),
         (1, "\"sigmoid\"", "\"argmax\"", "output.activation: expected none, sigmoid or softmax, since the task is predict"),
         (1, "\"name\": \"mask\"", "\"name\": \"volume\"", "inputs: expected names that differ"),
-        (1, "[\"mask\"]", "[\"depth\"]", "inputs[1].channels: expected volume or mask"),
+        (1, "[\"mask\"]", "[\"depth\"]", "inputs[1].channels: expected volume, volume:N with N from 0, or mask"),
+        (1, "[\"mask\"]", "[\"volume:-1\"]", "inputs[1].channels: expected volume, volume:N with N from 0, or mask"),
     ] {
         assert_eq!(detail(&changed(example, from, to)), expected);
     }
