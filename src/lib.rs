@@ -21,6 +21,7 @@ pub mod host;
 pub mod imaging;
 pub mod inference;
 pub mod keys;
+mod memory;
 pub mod package;
 pub mod pipeline;
 pub mod report;

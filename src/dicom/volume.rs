@@ -20,6 +20,7 @@ use super::source::Frames;
 use super::{FrameOf, Instance, Limits, colour};
 use crate::control::Control;
 use crate::error::{Error, Kind, Result};
+use crate::memory;
 use dicom_encoding::transfer_syntax::TransferSyntax;
 
 /// What a series becomes.
@@ -202,8 +203,7 @@ fn decode_into(stored: &Stored, frame: usize, transform: &Transform, places: &mu
     }
 }
 
-/// Zeroed voxels. The size is checked against the limit and asked for once before, so that a refusal is an error and not the end of
-/// the process; zeroed pages come untouched from the system and are first written by the threads that decode.
+/// Zeroed voxels, of a size that is within the limit.
 fn allocate(dims: &[usize], limits: &Limits) -> Result<Vec<f32>> {
     let voxels = dims.iter().try_fold(1usize, |product, dim| product.checked_mul(*dim));
     let bytes = voxels.and_then(|voxels| voxels.checked_mul(size_of::<f32>())).map_or(u64::MAX, |bytes| bytes as u64);
@@ -211,8 +211,7 @@ fn allocate(dims: &[usize], limits: &Limits) -> Result<Vec<f32>> {
         let detail = format!("{bytes} bytes of voxels, more than {} (limits.volume_bytes)", limits.volume_bytes);
         return Err(Error::new(Kind::LimitExceeded, detail));
     };
-    Vec::<f32>::new().try_reserve_exact(voxels).map_err(|_| Error::new(Kind::OutOfMemory, format!("{bytes} bytes of voxels")))?;
-    Ok(vec![0.0; voxels])
+    memory::zeros(voxels).ok_or_else(|| Error::new(Kind::OutOfMemory, format!("{bytes} bytes of voxels")))
 }
 
 /// All frames of one image in file order.

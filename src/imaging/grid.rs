@@ -9,6 +9,7 @@
 
 use crate::deid::Geometry;
 use crate::error::{Error, Kind, Result, Stage};
+use crate::memory;
 
 /// A spacing that differs by less than this fraction from the wanted one is left alone: over 1000 voxels it moves the last one by a tenth.
 const SAME_SPACING: f64 = 1e-4;
@@ -185,12 +186,9 @@ pub fn index_to_index(from: &Geometry, onto: &Geometry) -> Result<[[f64; 4]; 3]>
 
 /// A vector of one value, or [`Kind::OutOfMemory`] instead of an abort: sizes here come from headers and contracts.
 pub fn filled<T: Clone>(count: usize, value: T) -> Result<Vec<T>> {
-    let mut vector = Vec::new();
-    vector.try_reserve_exact(count).map_err(|_| {
+    memory::filled(count, value).ok_or_else(|| {
         Error::new(Kind::OutOfMemory, format!("{} MiB for a volume", count.saturating_mul(size_of::<T>()) >> 20)).at(Stage::Imaging)
-    })?;
-    vector.resize(count, value);
-    Ok(vector)
+    })
 }
 
 fn determinant(m: &[[f64; 4]; 4]) -> f64 {

@@ -1,13 +1,15 @@
 //! One stored frame to stored samples, through the decoder of its transfer syntax.
 //!
-//! Lossless JPEG and JPEG 2000 go through the transfer syntax registry of dicom-rs, JPEG XL through jxl-oxide itself (the registry's adapter
-//! scales 12-bit samples to 16 bits and cannot limit memory), JPEG with the cosine transform, JPEG-LS, RLE, deflated and uncompressed frames through this crate. Decoders are
-//! written by others for images that are what they say, so each frame's own header is compared with the DICOM header first
+//! JPEG 2000 goes through the transfer syntax registry of dicom-rs, JPEG XL through jxl-oxide itself (the registry's adapter scales 12-bit
+//! samples to 16 bits and cannot limit memory), JPEG with the cosine transform and without loss, JPEG-LS, RLE, deflated and uncompressed
+//! frames through this crate. Decoders are written by others for images that are what they say, so each frame's own header is compared with the DICOM header first
 //! ([`codestream`]), and a decoder that panics is an undecodable frame, not the end of the process.
 
 mod codestream;
 mod jpeg_dct;
+mod jpeg_lossless;
 mod jpeg_ls;
+mod jpeg_markers;
 mod rle;
 
 use std::borrow::Cow;
@@ -84,7 +86,7 @@ const JPEG_UIDS: &str = "1.2.840.10008.1.2.4.";
 fn codec(syntax: &TransferSyntax) -> Option<Codec> {
     // Decoders of our own need no entry in the registry.
     match syntax.uid().strip_prefix(JPEG_UIDS) {
-        Some("50" | "51" | "53" | "55") => return Some(Codec::Jpeg),
+        Some("50" | "51" | "53" | "55" | "57" | "70") => return Some(Codec::Jpeg),
         Some("80" | "81") => return Some(Codec::JpegLs),
         _ => {}
     }
@@ -149,7 +151,6 @@ pub(super) fn decode<'a>(stored: Stored<'a>, shape: &Shape, syntax: Option<&Tran
         let big_endian = syntax.uid() == EXPLICIT_VR_BIG_ENDIAN;
         Samples { stored, width, big_endian, precision: None, is_lossy, is_planar: shape.is_planar, is_subsampled }
     };
-    let mut is_native = false;
     let (samples, precision) = match codec {
         Codec::Native => return whole(uncoded(stored), pixels),
         Codec::Raw => return whole(uncoded(stored), pixels),
@@ -168,8 +169,8 @@ pub(super) fn decode<'a>(stored: Stored<'a>, shape: &Shape, syntax: Option<&Tran
             let header = agreeing(codestream::jpeg(stored.bytes())?, shape)?;
             // By the stream's own process, whatever the syntax says: archives have baseline frames under the extended syntax.
             if header.is_lossless_jpeg {
-                is_native = true;
-                (registry(&stored, shape, syntax, header)?, header.precision)
+                let decoded = jpeg_lossless::decode(stored.bytes(), shape.columns, shape.rows, shape.samples)?;
+                (decoded.samples, decoded.precision)
             } else {
                 let decoded = jpeg_dct::decode(stored.bytes(), shape.columns, shape.rows, shape.samples)?;
                 (decoded.samples, decoded.precision)
@@ -188,10 +189,11 @@ pub(super) fn decode<'a>(stored: Stored<'a>, shape: &Shape, syntax: Option<&Tran
     };
     // A stream of 8 bits in an image of 16 bits allocated decodes to single bytes.
     let width = if precision <= 8 { 1 } else { 2 };
-    // The decoder of lossless JPEG answers in the machine's own byte order, the others in little endian.
-    let big_endian = cfg!(target_endian = "big") && is_native;
     let stored = Stored::Joined(samples);
-    whole(Samples { stored, width, big_endian, precision: Some(precision), is_lossy, is_planar: false, is_subsampled: false }, pixels)
+    whole(
+        Samples { stored, width, big_endian: false, precision: Some(precision), is_lossy, is_planar: false, is_subsampled: false },
+        pixels,
+    )
 }
 
 /// Checks that a frame has all its samples; one byte may pad it to even length.
@@ -230,8 +232,7 @@ fn registry(stored: &Stored<'_>, shape: &Shape, syntax: &TransferSyntax, header:
     let (rows, columns, samples) = (narrow(shape.rows)?, narrow(shape.columns)?, narrow(shape.samples)?);
     let frame = OneFrame { bytes: stored.bytes(), syntax: syntax.uid(), rows, columns, samples, bits };
     let mut samples = Plain::default();
-    // Known panics on damaged streams: the JPEG adapter copies more samples than it made room for, and openjp2 counts past u32::MAX in a
-    // tag tree (seconds of work, ended by the overflow check that release builds keep). `samples` is dropped on each of them.
+    // A known panic on damaged streams: openjp2 counts past u32::MAX in a tag tree (seconds of work, ended by the overflow check that release builds keep). `samples` is dropped on each of them.
     let outcome = catch_unwind(AssertUnwindSafe(|| reader.decode_frame(&frame, 0, &mut samples)));
     match outcome {
         Ok(Ok(())) => Ok(samples),

@@ -3,8 +3,8 @@
 use zeroize::Zeroizing;
 
 use super::idct::{Range, Steps};
-use super::markers::{FrameHeader, Scan};
 use super::{idct, undecodable, unsupported, zeros};
+use crate::dicom::codecs::jpeg_markers::{FrameHeader, Scan};
 use crate::error::Result;
 
 /// No scan has coded the coefficient yet; any other entry of [`Component::known`] is the bit position (Al) still missing.

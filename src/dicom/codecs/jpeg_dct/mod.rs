@@ -8,9 +8,9 @@
 //! as it reads in the DICOM toolkits. Where that library guesses (a frame that ends early, missing scans, damaged codes) this
 //! decoder refuses: invented pixels have no place in a diagnosis.
 //!
-//! [`markers`] reads the segments, [`frame`] holds the components and what is known of them, [`huffman`] reads bits and codes,
-//! [`scan`] the sequential and [`progressive`] the progressive scans, [`idct`] turns coefficients into samples, and [`output`] brings
-//! the components to one size and interleaves them.
+//! [`super::jpeg_markers`] and [`markers`] read the segments, [`frame`] holds the components and what is known of them, [`huffman`] reads
+//! bits and codes, [`scan`] the sequential and [`progressive`] the progressive scans, [`idct`] turns coefficients into samples, and
+//! [`output`] brings the components to one size and interleaves them.
 
 mod frame;
 mod huffman;
@@ -30,7 +30,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use self::frame::Frame;
 use self::huffman::Table;
-use self::markers::{Reader, Scan};
+use super::jpeg_markers::{DHT, DQT, DRI, EOI, Reader, SOS, Scan, undecodable, unsupported};
 use crate::error::{Error, Kind, Result};
 use crate::secret::Plain;
 
@@ -84,16 +84,6 @@ impl Fault {
     }
 }
 
-#[cold]
-fn undecodable(detail: &'static str) -> Error {
-    Error::new(Kind::PixelsUndecodable, detail)
-}
-
-#[cold]
-fn unsupported(detail: &'static str) -> Error {
-    Error::new(Kind::PixelsUnsupported, detail)
-}
-
 /// A vector of zeros, or an error where the allocator has no room for it.
 fn zeros<T: Copy + Default + Zeroize>(length: Option<usize>) -> Result<Zeroizing<Vec<T>>> {
     let mut cells = Zeroizing::new(Vec::new());
@@ -122,25 +112,25 @@ pub(super) fn decode(frame: &[u8], columns: u32, rows: u32, components: u32) -> 
     let mut scans = 0;
     loop {
         match reader.marker()? {
-            markers::EOI => break,
-            markers::DQT => reader.quantization_tables(&mut tables)?,
-            markers::DHT => reader.huffman_tables(&mut tables)?,
-            markers::DRI => tables.restart_interval = reader.restart_interval()?,
+            EOI => break,
+            DQT => markers::quantization_tables(&mut reader, &mut tables)?,
+            DHT => markers::huffman_tables(&mut reader, &mut tables)?,
+            DRI => tables.restart_interval = reader.restart_interval()?,
             markers::SOF0..=markers::SOF2 if image.is_some() => return Err(undecodable("a jpeg frame has two headers")),
             sof @ markers::SOF0..=markers::SOF2 => {
-                let header = reader.frame_header()?;
+                let header = markers::frame_header(&mut reader)?;
                 if (header.columns, header.rows, header.components.len()) != (columns, rows, components as usize) {
                     return Err(undecodable("the size in a jpeg frame is not the size in the data set"));
                 }
                 image = Some(Frame::new(&header, sof == markers::SOF2, frame.len())?);
             }
-            markers::SOS => {
+            SOS => {
                 let image = image.as_mut().ok_or_else(|| undecodable("a jpeg scan stands before the frame's header"))?;
                 scans += 1;
                 if scans > MAX_SCANS {
                     return Err(unsupported("a jpeg frame has more than 256 scans"));
                 }
-                let scan = reader.scan_header(image)?;
+                let scan = markers::scan_header(&mut reader, image)?;
                 let used = decode_scan(image, &scan, &tables, reader.rest())?;
                 reader.skip(used);
             }

@@ -2,9 +2,8 @@
 
 use super::frame::Frame;
 use super::huffman::{Bits, Table};
-use super::markers::Scan;
 use super::scan::{dc, each_block, needed};
-use super::{Fault, Tables, undecodable};
+use super::{Fault, Scan, Tables, undecodable};
 use crate::error::Result;
 
 /// Decodes one scan.

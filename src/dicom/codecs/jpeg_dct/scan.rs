@@ -2,8 +2,7 @@
 
 use super::frame::Frame;
 use super::huffman::{Bits, Table};
-use super::markers::Scan;
-use super::{Fault, Tables, idct, undecodable};
+use super::{Fault, Scan, Tables, idct, undecodable};
 use crate::error::Result;
 
 /// One block of a scan.
