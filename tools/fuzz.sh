@@ -109,6 +109,36 @@ encapsulated "$(stat -c %s "$keys/rle")" < "$keys/rle" | slice 1.2.840.10008.1.2
 for syntax in 1.2.840.10008.1.2.4.50 1.2.840.10008.1.2.4.51 1.2.840.10008.1.2.4.70 1.2.840.10008.1.2.4.80 1.2.840.10008.1.2.4.90; do
   printf '\377\330\377\300' | encapsulated 4 | slice "$syntax" 0 | seed dicom "$syntax"
 done
+# Images in colour of every syntax and mosaics, from the tests' data, and JPEG-LS streams in a gray slice.
+if command -v python3 > /dev/null; then
+  python3 - <<'SEEDS'
+import base64, json, pathlib, struct, zlib
+corpus = pathlib.Path("fuzz/corpus/dicom")
+for name in ("colour", "mosaic"):
+    for image in json.loads(pathlib.Path(f"tests/data/{name}.json").read_text())["images"]:
+        (corpus / f"{name}-{image['name']}").write_bytes(zlib.decompress(base64.b64decode(image["dicom"])))
+
+
+def element(group, number, vr, value):
+    value = value.encode() if isinstance(value, str) else struct.pack("<H", value) if isinstance(value, int) else value
+    return struct.pack("<HH2sH", group, number, vr, len(value) + len(value) % 2) + value + b" " * (len(value) % 2)
+
+
+for index, image in enumerate(json.loads(pathlib.Path("tests/data/jpeg_ls.json").read_text())):
+    stream = bytes.fromhex(image["frame"])
+    stream += b"\0" * (len(stream) % 2)
+    fragments = struct.pack("<HHIHHI", 0xFFFE, 0xE000, 0, 0xFFFE, 0xE000, len(stream)) + stream + struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
+    header = [
+        (2, 0x10, b"UI", "1.2.840.10008.1.2.4.80"), (8, 0x60, b"CS", "MR"), (0x20, 0x0E, b"UI", "1.2.3"), (0x20, 0x32, b"DS", "0\\0\\0"),
+        (0x20, 0x37, b"DS", "1\\0\\0\\0\\1\\0"), (0x28, 2, b"US", 1), (0x28, 4, b"CS", "MONOCHROME2"), (0x28, 0x10, b"US", image["rows"]),
+        (0x28, 0x11, b"US", image["columns"]), (0x28, 0x30, b"DS", "1\\1"), (0x28, 0x100, b"US", 16),
+    ]
+    pixels = struct.pack("<HH2sHI", 0x7FE0, 0x10, b"OB", 0, 0xFFFFFFFF) + fragments
+    (corpus / f"jpeg-ls-{index}").write_bytes(b"\0" * 128 + b"DICM" + b"".join(element(*part) for part in header) + pixels)
+SEEDS
+else
+  echo "python3 is absent: no seeds from tests/data"
+fi
 
 outcome=0
 for target in "${targets[@]}"; do

@@ -19,7 +19,8 @@ pub(crate) fn dicom(bytes: &[u8]) {
     }
     if let Ok(study) = loader.finish(&control) {
         let geometry = &study.geometry;
-        assert_eq!(study.voxels.len(), geometry.dims.iter().product::<usize>());
+        assert!(!study.channels.is_empty() && study.frames.iter().all(|of| of.instance < study.instances.len()));
+        assert_eq!(study.voxels.len(), geometry.dims.iter().product::<usize>() * study.channels.len());
         assert!(geometry.spacing_mm.iter().all(|spacing| *spacing > 0.0), "{:?}", geometry.spacing_mm);
         assert!(geometry.affine_lps.as_flattened().iter().all(|value| value.is_finite()));
     }

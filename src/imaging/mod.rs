@@ -55,7 +55,7 @@ impl Volume {
     ///
     /// # Errors
     /// [`Kind::VolumeInvalid`] when the voxels do not fill the grid or the grid has no volume.
-    #[cfg(any(test, fuzzing))]
+    #[cfg(test)]
     pub(crate) fn from_parts(voxels: Vec<f32>, geometry: Geometry, modality: &str) -> Result<Volume> {
         Volume::with_channels(voxels, Arc::from([Channel::default()]), geometry, modality)
     }
