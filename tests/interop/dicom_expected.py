@@ -2,19 +2,22 @@
 """Expected grids and voxels of real DICOM series, from pydicom, numpy and SimpleITK, never from this library.
 
 Usage: dicom_expected.py DATA > tests/data/dicom_expected.json
-DATA is the folder of real series. Needs: dcmtk (dcmdjpeg), pydicom, numpy, scipy, SimpleITK, pylibjpeg with its libjpeg, openjpeg and rle plug-ins, imagecodecs.
+DATA is the folder of real series. Needs: dcmtk (dcmdjpeg), dcm2niix, nibabel, pydicom, numpy, scipy, SimpleITK, pylibjpeg with its libjpeg, openjpeg and rle plug-ins, imagecodecs.
 
 Voxels: pixel_array, the modality transformation in float64, rounded to float32; SHA-256 of the little-endian bytes, column fastest.
-Grids: from Image Position, Image Orientation and Pixel Spacing in numpy; compared here with SimpleITK's reading where it has one.
+Grids: from Image Position, Image Orientation and Pixel Spacing in numpy; compared here with SimpleITK's and dcm2niix's reading where they have one.
 """
 import hashlib
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pydicom
 import scipy.interpolate
@@ -87,6 +90,7 @@ def folder(name):
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(DATA / name)))
     check_sitk(reader.Execute(), voxels, affine)
+    check_dcm2niix(DATA / name, voxels, affine)
     return entry(name, files[0], voxels, affine, spacing) | {"order": [int(k) + 1 for k in order]}
 
 
@@ -96,6 +100,25 @@ def check_sitk(image, voxels, affine):
     assert np.allclose(image.GetOrigin(), affine[:3, 3], atol=1e-4)
     array = sitk.GetArrayFromImage(image)
     assert array.shape == voxels.shape and np.allclose(array, voxels, rtol=1e-6, atol=1e-3 * max(1.0, np.abs(voxels).max() * 1e-3))
+
+
+def check_dcm2niix(path, voxels, affine):
+    """dcm2niix turns axes round at will, so each voxel is looked up by its place in the patient: one there, with the same value. Told not to use the
+    scale that Philips keeps beside the rescale slope."""
+    tool = shutil.which("dcm2niix", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if tool is None:
+        print(f"{path.name} was not compared with dcm2niix: it is absent", file=sys.stderr)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([tool, "-z", "n", "-b", "n", "-p", "n", "-o", folder, path], check=True, stdout=subprocess.DEVNULL)
+        image = nibabel.load(next(Path(folder).glob("*.nii")))
+        theirs = np.asarray(image.dataobj, dtype=np.float64)
+    indices = np.stack(np.meshgrid(*[np.arange(n) for n in voxels.shape[::-1]], indexing="ij"), axis=-1).reshape(-1, 3)
+    places = np.diag([-1, -1, 1]) @ (affine[:3, :3] @ indices.T + affine[:3, 3:])
+    found = (np.linalg.inv(image.affine) @ np.vstack([places, np.ones(len(indices))]))[:3].T
+    assert np.abs(found - np.round(found)).max() < 0.02, path
+    ours = voxels[indices[:, 2], indices[:, 1], indices[:, 0]]
+    assert np.allclose(theirs[tuple(np.round(found).astype(int).T)], ours, rtol=1e-5, atol=1e-2), path
 
 
 def enhanced(name):

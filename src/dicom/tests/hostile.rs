@@ -119,6 +119,37 @@ fn long_file_meta_information_is_refused() {
 }
 
 #[test]
+fn what_hides_in_a_preamble_is_passed_over() {
+    // The preamble may make the file a program or a TIFF as well (PS3.10 section 7.5); it says nothing about the image and goes nowhere.
+    let plain = load([explicit(&slice(5.0, 7))]).unwrap();
+    for disguise in [&b"MZ\x90\0"[..], b"\x7FELF\x02\x01\x01", b"II*\0\x08\0\0\0", b"#!/bin/sh\nexit\n", b"%PDF-1.7"] {
+        let mut bytes = explicit(&slice(5.0, 7));
+        bytes[..disguise.len()].copy_from_slice(disguise);
+        let study = load([bytes]).unwrap();
+        assert!(study.voxels == plain.voxels && study.geometry == plain.geometry);
+    }
+}
+
+#[test]
+fn mosaics_of_impossible_numbers_are_refused() {
+    let mosaic = |count: Vec<u16>| {
+        let image = with(slice(0.0, 0), text((0x0008, 0x0008), "CS", "ORIGINAL\\PRIMARY\\M\\MOSAIC"));
+        let image = with(image, text((0x0019, 0x0010), "LO", "SIEMENS MR HEADER"));
+        explicit(&with(image, Element { tag: (0x0019, 0x100A), vr: "US", value: Value::Words(count) }))
+    };
+    check(mosaic(vec![0]), Kind::DicomMalformed, "the number of images in the mosaic is none");
+    check(mosaic(vec![65_535]), Kind::DicomMalformed, "65535 images do not tile 3 columns and 2 rows");
+    check(mosaic(vec![4]), Kind::DicomMalformed, "4 images do not tile 3 columns and 2 rows");
+    check(mosaic(vec![]), Kind::GeometryMissing, "number of images in the mosaic");
+    // A CSA header that is noise: nothing in it is believed.
+    let image = with(slice(0.0, 0), text((0x0008, 0x0008), "CS", "ORIGINAL\\PRIMARY\\M\\MOSAIC"));
+    let image = with(image, text((0x0029, 0x0010), "LO", "SIEMENS CSA HEADER"));
+    let noise = [b"SV10\x04\x03\x02\x01\xFF\xFF\xFF\x7F".as_slice(), &[0x4D; 200]].concat();
+    let image = with(image, Element { tag: (0x0029, 0x1010), vr: "OB", value: Value::Bytes(noise) });
+    assert_eq!(refused(load([explicit(&image)])).kind(), Kind::DicomMalformed);
+}
+
+#[test]
 fn a_deflate_bomb_is_refused() {
     let mut deflate = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
     deflate.write_all(&write(&slice(0.0, 0), Form::Explicit)).unwrap();
