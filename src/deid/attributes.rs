@@ -7,7 +7,6 @@
 use dicom_core::header::Length;
 use dicom_core::value::{DataSetSequence, PrimitiveValue, Value};
 use dicom_core::{DataElement, Tag, VR};
-use dicom_dictionary_std::uids;
 use dicom_object::{FileMetaTable, InMemDicomObject, meta::FileMetaTableBuilder};
 
 use super::rules::Rules;
@@ -63,11 +62,11 @@ pub(crate) fn declare(dataset: &mut InMemDicomObject, rules: &Rules) {
 }
 
 /// File meta information of our own: nothing of the input's group 0002 but the class and the (new) instance UID.
-pub(crate) fn file_meta(sop_class: &str, sop_instance: &str) -> Result<FileMetaTable> {
+pub(crate) fn file_meta(sop_class: &str, sop_instance: &str, transfer_syntax: &str) -> Result<FileMetaTable> {
     FileMetaTableBuilder::new()
         .media_storage_sop_class_uid(sop_class)
         .media_storage_sop_instance_uid(sop_instance)
-        .transfer_syntax(uids::EXPLICIT_VR_LITTLE_ENDIAN)
+        .transfer_syntax(transfer_syntax)
         .implementation_class_uid(IMPLEMENTATION_CLASS_UID)
         .implementation_version_name(IMPLEMENTATION_VERSION_NAME)
         .build()

@@ -21,6 +21,7 @@
 mod actions;
 mod attributes;
 mod dates;
+mod file;
 mod json;
 mod private;
 mod pseudonym;
@@ -48,7 +49,7 @@ use rayon::prelude::*;
 use crate::control::Control;
 pub use crate::dicom::geometry::{Finding, Frames};
 pub use crate::dicom::{Channel, FrameOf, Geometry, Mark, Verdict};
-use crate::dicom::{IdentifiedStudy, Instance};
+use crate::dicom::{IdentifiedStudy, Instance, StoredPixels};
 use crate::error::{Error, Kind, Result, Stage};
 use crate::secret::Secret;
 use actions::{Study, Worker};
@@ -187,6 +188,7 @@ impl Report {
 pub struct ReleasedStudy {
     pub(crate) instances: Vec<Instance>,
     pub(crate) frames: Vec<FrameOf>,
+    pub(crate) pixels: Vec<StoredPixels>,
     pub(crate) voxels: Arc<Vec<f32>>,
     pub(crate) channels: Vec<Channel>,
     pub(crate) geometry: Geometry,
@@ -200,7 +202,7 @@ pub struct ReleasedStudy {
 /// [`Kind::SopClassQuarantined`] and [`Kind::BurnedInText`] for what is refused by its header, [`Kind::PatientIdMissing`] when (0010,0020)
 /// is empty, [`Kind::ResidualIdentifier`] when an identifier of the input stands in the output. Nothing is released with an error.
 pub fn deidentify(study: IdentifiedStudy, options: &Options, project_key: &Secret<[u8; 32]>, control: &Control) -> Result<ReleasedStudy> {
-    let IdentifiedStudy { instances, frames, voxels, channels, geometry, modality, .. } = study;
+    let IdentifiedStudy { instances, frames, pixels, voxels, channels, geometry, modality, .. } = study;
     let rules = Rules { tables: tables()?, choices: options.choices()? };
     let key = project_key.expose();
     if key.iter().all(|byte| *byte == 0) {
@@ -253,13 +255,14 @@ pub fn deidentify(study: IdentifiedStudy, options: &Options, project_key: &Secre
     report.pseudonym = pseudonym;
     // The loader's word for the modality is a value of the header like any other.
     let modality = if value::is_valid(VR::CS, std::slice::from_ref(&modality)) { modality } else { "OT".to_owned() };
-    Ok(ReleasedStudy { instances: released, frames, voxels, channels, geometry, modality, report })
+    Ok(ReleasedStudy { instances: released, frames, pixels, voxels, channels, geometry, modality, report })
 }
 
 /// The single function that honours `auto_anonymize = false`; what it returns says that it is not de-identified.
 pub fn release_identified(study: IdentifiedStudy) -> ReleasedStudy {
     let IdentifiedStudy { instances, frames, voxels, channels, geometry, modality, .. } = study;
-    ReleasedStudy { instances, frames, voxels, channels, geometry, modality, report: Report::default() }
+    // Files are written of de-identified studies only.
+    ReleasedStudy { instances, frames, pixels: Vec::new(), voxels, channels, geometry, modality, report: Report::default() }
 }
 
 impl ReleasedStudy {
@@ -319,7 +322,7 @@ fn release_instance(study: &Study<'_>, instance: Instance, class: &str) -> Resul
     dataset.put(DataElement::new(Tag(0x0008, 0x0018), VR::UI, PrimitiveValue::from(uid.as_str())));
     dataset.put(DataElement::new(Tag(0x0008, 0x0016), VR::UI, PrimitiveValue::from(class)));
     attributes::declare(&mut dataset, study.rules);
-    Ok((Instance { meta: attributes::file_meta(class, &uid)?, dataset }, report, harvest))
+    Ok((Instance { meta: attributes::file_meta(class, &uid, EXPLICIT_VR_LITTLE_ENDIAN.uid())?, dataset }, report, harvest))
 }
 
 /// Issuer and id of the study's patient: the same in every instance.

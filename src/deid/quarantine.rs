@@ -130,7 +130,7 @@ mod tests {
 
     fn instance(inner: &str, outer: &str) -> Instance {
         let class = DataElement::new(Tag(0x0008, 0x0016), VR::UI, PrimitiveValue::from(inner));
-        Instance { meta: file_meta(outer, "1.2.3").unwrap(), dataset: InMemDicomObject::from_element_iter([class]) }
+        Instance { meta: file_meta(outer, "1.2.3", "1.2.840.10008.1.2.1").unwrap(), dataset: InMemDicomObject::from_element_iter([class]) }
     }
 
     fn check(instance: &Instance, kind: Option<Kind>) {

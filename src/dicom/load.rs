@@ -73,6 +73,7 @@ pub struct Loader {
     limits: Limits,
     selection: Selection,
     policy: Policy,
+    keeps_pixels: bool,
     counts: Counts,
     /// Files that nobody has looked at yet.
     waiting: Vec<(usize, Plain)>,
@@ -93,7 +94,14 @@ enum Looked {
 impl Loader {
     /// An empty loader.
     pub fn new(limits: Limits, selection: Selection, policy: Policy) -> Loader {
-        Loader { limits, selection, policy, counts: Counts::default(), waiting: Vec::new(), candidates: Vec::new() }
+        let (waiting, candidates) = (Vec::new(), Vec::new());
+        Loader { limits, selection, policy, keeps_pixels: false, counts: Counts::default(), waiting, candidates }
+    }
+
+    /// Keeps the pixels of the series as they came, for files of the same images.
+    pub fn keep_pixels(mut self) -> Loader {
+        self.keeps_pixels = true;
+        self
     }
 
     /// Takes one file. A file that is not DICOM is counted and dropped, so is DICOM without pixels; a malformed DICOM file, or one beyond
@@ -144,7 +152,7 @@ impl Loader {
     pub fn finish(mut self, control: &Control) -> Result<IdentifiedStudy> {
         control.check()?;
         self.look()?;
-        let Loader { limits, candidates, counts, policy, .. } = self;
+        let Loader { limits, candidates, counts, policy, keeps_pixels, .. } = self;
         if candidates.is_empty() {
             return Err(nothing_found(counts));
         }
@@ -168,9 +176,10 @@ impl Loader {
         taken.iter_mut().for_each(|slice| slice.member = places[slice.member]);
         let judged = arrange(&kept, &taken, &policy)?;
         let modality = kept.first().map(|member| modality(&member.instance.dataset)).unwrap_or_default();
-        volume::assemble(kept, &taken, judged, &limits, control).map(|volume| IdentifiedStudy {
+        volume::assemble(kept, &taken, judged, keeps_pixels, &limits, control).map(|volume| IdentifiedStudy {
             instances: volume.instances,
             frames: volume.frames,
+            pixels: volume.pixels,
             voxels: volume.voxels,
             channels: volume.channels,
             geometry: volume.geometry,

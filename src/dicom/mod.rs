@@ -20,6 +20,7 @@
 //! freed without being overwritten; the header objects likewise.
 
 mod attributes;
+mod blank;
 mod codecs;
 mod colour;
 mod dataset;
@@ -35,6 +36,7 @@ mod scan;
 mod series;
 mod slices;
 mod source;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod volume;
@@ -46,6 +48,7 @@ use dicom_object::{FileMetaTable, InMemDicomObject};
 
 pub use geometry::{Channel, Geometry, Mark, Policy, Verdict};
 pub use load::Loader;
+pub use stored::StoredPixels;
 
 /// Limits that hold before any parser sees a byte (`limits.*`).
 #[derive(Clone, Debug)]
@@ -113,6 +116,8 @@ pub struct IdentifiedStudy {
     pub(crate) instances: Vec<Instance>,
     /// For each channel, then for each slice that came, where it is stored. Colours of one frame count once.
     pub(crate) frames: Vec<FrameOf>,
+    /// Pixels of the instances as they came; none unless they were asked for.
+    pub(crate) pixels: Vec<StoredPixels>,
     /// Rescaled voxels: column fastest, then row, then slice, then channel.
     pub(crate) voxels: Arc<Vec<f32>>,
     /// What the channels are; at least one.

@@ -40,6 +40,11 @@ impl Frames {
         Ok(Frames { bytes, layout })
     }
 
+    /// Whether frames are fragments, hence compressed or at least wrapped.
+    pub(super) fn is_encapsulated(&self) -> bool {
+        matches!(self.layout, Layout::Encapsulated(_))
+    }
+
     /// Stored bytes of a frame, counted from 0. Several fragments are joined, one is lent.
     pub(super) fn frame(&self, index: usize) -> Result<Stored<'_>> {
         let missing = || Error::new(Kind::DicomMalformed, format!("frame {} has no pixel data", index + 1));

@@ -17,6 +17,7 @@ use super::pixels::{Transform, has_one_transform, render, transform};
 use super::scan::Shape;
 use super::slices::Slice;
 use super::source::Frames;
+use super::stored::StoredPixels;
 use super::{FrameOf, Instance, Limits, colour};
 use crate::control::Control;
 use crate::error::{Error, Kind, Result};
@@ -30,18 +31,19 @@ pub(super) struct Assembled {
     pub(super) voxels: Arc<Vec<f32>>,
     pub(super) channels: Vec<Channel>,
     pub(super) geometry: Geometry,
+    pub(super) pixels: Vec<StoredPixels>,
 }
 
 /// The colours of pixels in colour, in the order of their channels.
 const COLOURS: [&str; 3] = ["red", "green", "blue"];
 
-/// The pixels of a file while its frames are decoded.
-struct Stored {
+/// The pixels of a file while its frames are decoded, and longer where they are kept.
+pub(super) struct Stored {
     number: usize,
-    shape: Shape,
-    syntax: Option<&'static TransferSyntax>,
-    reading: Reading,
-    frames: Frames,
+    pub(super) shape: Shape,
+    pub(super) syntax: Option<&'static TransferSyntax>,
+    pub(super) reading: Reading,
+    pub(super) frames: Frames,
 }
 
 /// One stored frame and where it goes.
@@ -62,7 +64,14 @@ struct Place<'a> {
 }
 
 /// Decodes the slices of a series, which was judged, into its volume.
-pub(super) fn assemble(members: Vec<Candidate>, slices: &[Slice], judged: Judged, limits: &Limits, control: &Control) -> Result<Assembled> {
+pub(super) fn assemble(
+    members: Vec<Candidate>,
+    slices: &[Slice],
+    judged: Judged,
+    keeps_pixels: bool,
+    limits: &Limits,
+    control: &Control,
+) -> Result<Assembled> {
     let Judged { geometry, order, channels, upright } = judged;
     let [columns, rows] = members.first().map_or([0; 2], Candidate::slice_dims);
     let colours = members.first().map_or(1, Candidate::samples);
@@ -70,7 +79,8 @@ pub(super) fn assemble(members: Vec<Candidate>, slices: &[Slice], judged: Judged
     let per_channel = order.len() * colours / channels.len().max(1);
     // Until all is decoded, what is there is overwritten if anything fails.
     let mut voxels = Zeroizing::new(allocate(&[columns, rows, per_channel, channels.len()], limits)?);
-    let (instances, frames) = fill(members, slices, &order, per_channel, colours, &mut voxels, limits, control)?;
+    let wanted = Wanted { slices, order: &order, per_channel, colours, keeps_pixels };
+    let Filled { instances, frames, pixels } = fill(members, &wanted, &mut voxels, limits, control)?;
     if let Some(upright) = upright {
         let [columns, rows, slices] = geometry.dims;
         let mut grids = Zeroizing::new(allocate(&[columns, rows, slices, channels.len()], limits)?);
@@ -80,7 +90,7 @@ pub(super) fn assemble(members: Vec<Candidate>, slices: &[Slice], judged: Judged
         }
         voxels = grids;
     }
-    Ok(Assembled { instances, frames, voxels: Arc::new(std::mem::take(&mut *voxels)), channels, geometry })
+    Ok(Assembled { instances, frames, voxels: Arc::new(std::mem::take(&mut *voxels)), channels, geometry, pixels })
 }
 
 /// Each channel of pixels in colour is three, one after the other.
@@ -98,22 +108,30 @@ fn coloured(channels: Vec<Channel>, colours: usize) -> Vec<Channel> {
     channels.into_iter().flat_map(each).collect()
 }
 
-/// Decodes all frames, and answers the headers in the order in which the volume meets them, and for each slice of it which frame it is.
-#[allow(clippy::too_many_arguments)]
-fn fill(
-    members: Vec<Candidate>,
-    slices: &[Slice],
-    order: &[usize],
+/// Which slices are wanted, and where.
+struct Wanted<'a> {
+    slices: &'a [Slice],
+    /// Index of each slice, slices of a channel after one another.
+    order: &'a [usize],
     per_channel: usize,
     colours: usize,
-    voxels: &mut [f32],
-    limits: &Limits,
-    control: &Control,
-) -> Result<(Vec<Instance>, Vec<FrameOf>)> {
+    keeps_pixels: bool,
+}
+
+/// What is left of the files when their frames are decoded.
+struct Filled {
+    instances: Vec<Instance>,
+    frames: Vec<FrameOf>,
+    pixels: Vec<StoredPixels>,
+}
+
+/// Decodes all frames, and answers the headers in the order in which the volume meets them, and for each slice of it which frame it is.
+fn fill(members: Vec<Candidate>, wanted: &Wanted<'_>, voxels: &mut [f32], limits: &Limits, control: &Control) -> Result<Filled> {
+    let Wanted { slices, order, per_channel, colours, keeps_pixels } = *wanted;
     let lost = || Error::new(Kind::Internal, "a slice is lost");
     let size = voxels.len() / (order.len() * colours).max(1);
     let mut chunks: Vec<Option<&mut [f32]>> = voxels.chunks_mut(size.max(1)).map(Some).collect();
-    let mut wanted: BTreeMap<(usize, usize), Vec<Place<'_>>> = BTreeMap::new();
+    let mut places_of: BTreeMap<(usize, usize), Vec<Place<'_>>> = BTreeMap::new();
     let mut met: Vec<usize> = Vec::new();
     let mut instance_of: Vec<Option<usize>> = vec![None; members.len()];
     let mut frames = Vec::with_capacity(order.len());
@@ -128,14 +146,14 @@ fn fill(
             // Channels change slowest, then colours, then slices.
             let (channel, height) = (place / per_channel.max(1), place % per_channel.max(1));
             let chunk = chunks.get_mut((channel * colours + colour) * per_channel + height).and_then(Option::take).ok_or_else(lost)?;
-            let places = wanted.entry((slice.member, slice.frame)).or_default();
+            let places = places_of.entry((slice.member, slice.frame)).or_default();
             places.push(Place { tile: slice.tile.unwrap_or(0), colour, voxels: chunk });
         }
     }
     let (stored, mut instances): (Vec<(Arc<Stored>, Option<Arc<Transform>>)>, Vec<Option<Instance>>) =
         members.into_iter().map(split).collect::<Result<Vec<_>>>()?.into_iter().unzip();
-    let mut jobs = Vec::with_capacity(wanted.len());
-    for ((member, frame), places) in wanted {
+    let mut jobs = Vec::with_capacity(places_of.len());
+    for ((member, frame), places) in places_of {
         let (stored, shared) = stored.get(member).ok_or_else(lost)?;
         let header = instances.get(member).and_then(Option::as_ref).ok_or_else(lost)?;
         let transform = match shared {
@@ -144,7 +162,12 @@ fn fill(
         };
         jobs.push(Job { stored: Arc::clone(stored), frame, transform, places });
     }
-    // From here on the jobs alone hold the files' bytes.
+    // From here on the jobs alone hold the files' bytes, unless they are kept.
+    let kept = if keeps_pixels {
+        met.iter().filter_map(|member| stored.get(*member)).map(|(stored, _)| Arc::clone(stored)).collect()
+    } else {
+        Vec::new()
+    };
     drop(stored);
     let (done, total) = (AtomicUsize::new(0), jobs.len());
     // Every thread writes its own slices and reads shared bytes, so the result does not depend on how many there are.
@@ -156,7 +179,12 @@ fn fill(
         Ok::<(), Error>(())
     })?;
     let instances = met.into_iter().filter_map(|member| instances.get_mut(member).and_then(Option::take)).collect();
-    Ok((instances, frames))
+    let keep = |stored: Arc<Stored>| {
+        let number = stored.number;
+        StoredPixels::new(stored).map_err(|error| in_file(number, error))
+    };
+    let pixels = kept.into_iter().map(keep).collect::<Result<_>>()?;
+    Ok(Filled { instances, frames, pixels })
 }
 
 /// A file's pixels and its header, apart, and the modality transformation where all frames have one.

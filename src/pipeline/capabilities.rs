@@ -30,7 +30,7 @@ pub fn capabilities() -> String {
         "devices": inference::providers(None),
         "onnx_runtime": runtime,
         "secret_memory": secret_memory,
-        "output_formats": ["json", "npy", "nifti", "png"],
+        "output_formats": ["json", "npy", "nifti", "png", "dicom"],
     })
     .to_string()
 }

@@ -8,8 +8,11 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use crate::config;
+use crate::control::Control;
+use crate::deid::ReleasedStudy;
 use crate::error::{Error, Kind, Result};
 use crate::pipeline::result::StudyResult;
+use crate::report;
 
 /// The files of one study on their way to `output_path`. Dropping it unpublished removes all of them.
 pub(super) struct Staging {
@@ -26,9 +29,9 @@ impl Staging {
     /// Makes the folders and checks the formats.
     pub(super) fn begin(output_path: &str, study_id: &str, formats: &[String]) -> Result<Staging> {
         for format in formats {
-            if !matches!(format.as_str(), "json" | "npy" | "nifti" | "png") {
+            if !matches!(format.as_str(), "json" | "npy" | "nifti" | "png" | "dicom") {
                 return Err(Error::new(Kind::OutputUnsupported, "output.formats names an unknown format")
-                    .with_hint("valid formats: json, npy, nifti, png"));
+                    .with_hint("valid formats: json, npy, nifti, png, dicom"));
             }
         }
         let folder = config::expand(output_path)?;
@@ -44,8 +47,8 @@ impl Staging {
         Ok(staging)
     }
 
-    /// Writes every product into the hidden folder.
-    pub(super) fn write(mut self, result: &StudyResult) -> Result<Staging> {
+    /// Writes every product into the hidden folder; the files of the series, where they are asked for, into a folder of their own in it.
+    pub(super) fn write(mut self, result: &StudyResult, released: &ReleasedStudy, control: &Control) -> Result<Staging> {
         let mut products: Vec<(&str, String)> = Vec::new();
         for format in &self.formats {
             let id = &self.study_id;
@@ -66,6 +69,15 @@ impl Staging {
             result.save(&self.staged.join(&name), what)?;
             self.names.push(name);
         }
+        if self.formats.iter().any(|format| format == "dicom") {
+            released.check_files()?;
+            for (index, uid) in released.file_names().into_iter().enumerate() {
+                control.check()?;
+                let name = format!("{}_dicom/{uid}.dcm", self.study_id);
+                report::write_atomically(&self.staged.join(&name), &mut |out| released.write_file(index, out))?;
+                self.names.push(name);
+            }
+        }
         Ok(self)
     }
 
@@ -73,6 +85,10 @@ impl Staging {
     pub(super) fn publish(mut self) -> Result<usize> {
         let unwritable = |_| Error::new(Kind::OutputUnwritable, "a finished file cannot be moved into the output folder");
         for name in &self.names {
+            // Only the series has a folder of its own; what somebody else has put there stays.
+            if let Some(folder) = Path::new(name).parent().filter(|folder| !folder.as_os_str().is_empty()) {
+                fs::DirBuilder::new().recursive(true).mode(0o700).create(self.folder.join(folder)).map_err(unwritable)?;
+            }
             fs::rename(self.staged.join(name), self.folder.join(name)).map_err(unwritable)?;
         }
         self.made = None;

@@ -79,6 +79,10 @@ impl Run<'_> {
     fn stages(&mut self, study_id: &str, started: Instant) -> Result<StudyResult> {
         // What can be refused at once is refused before a byte is fetched.
         let staging = self.request.output_path.as_deref().map(|path| Staging::begin(path, study_id, &self.settings.formats)).transpose()?;
+        if self.writes_dicom() && !self.does(Operation::Anonymize) {
+            return Err(Error::new(Kind::OutputUnsupported, "dicom files are written of de-identified studies only")
+                .with_hint("add the operation anonymize, or take dicom out of output.formats"));
+        }
         let segment_path = self.model_path(Operation::Segment, Task::Segment)?;
         let predict_path = self.model_path(Operation::Predict, Task::Predict)?;
 
@@ -152,7 +156,7 @@ impl Run<'_> {
         };
         let mut result = StudyResult::new(findings, Arc::clone(&self.inner.audit));
         if let Some(staging) = staging {
-            let files = self.stage("write", |_| staging.write(&result)?.publish())?;
+            let files = self.stage("write", |run| staging.write(&result, &released, run.control)?.publish())?;
             self.recorder
                 .success("study.written", vec![("files", integer(files)), ("formats", Value::Text(self.settings.formats.join(",")))])?;
         }
@@ -179,6 +183,9 @@ impl Run<'_> {
     /// Instances from wherever the request says, scanned and parsed but not yet a series.
     fn fetch(&mut self) -> Result<(Loader, Option<PackageFacts>)> {
         let mut loader = Loader::new(self.settings.dicom_limits.clone(), self.settings.selection.clone(), self.settings.geometry.clone());
+        if self.writes_dicom() {
+            loader = loader.keep_pixels();
+        }
         for (number, bytes) in self.request.instances.iter().enumerate() {
             loader.add(number, Plain::new(bytes.to_vec()), self.control)?;
         }
@@ -220,6 +227,10 @@ impl Run<'_> {
                 ("uids", integer(report.uids)),
             ],
         )
+    }
+
+    fn writes_dicom(&self) -> bool {
+        self.request.output_path.is_some() && self.settings.formats.iter().any(|format| format == "dicom")
     }
 
     fn does(&self, operation: Operation) -> bool {
