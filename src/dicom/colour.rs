@@ -167,17 +167,9 @@ fn expand(segments: &[u16], entries: usize) -> Result<Vec<u16>> {
 
 /// Writes the red, green and blue voxels of one frame.
 pub(super) fn render(samples: &Samples<'_>, format: Format, transform: &Transform, volumes: [&mut [f32]; 3]) -> Result<()> {
-    let Format::Integer { colour, in_words, .. } = format else { return Err(Error::new(Kind::Internal, "colours are whole numbers")) };
+    let Format::Integer { colour, .. } = format else { return Err(Error::new(Kind::Internal, "colours are whole numbers")) };
     let unpack = unpacking(samples, format)?;
-    let mut straight = zeroize::Zeroizing::new(Vec::new());
-    let bytes = if in_words {
-        // Each word holds two samples in the wrong order.
-        straight.extend_from_slice(samples.bytes());
-        straight.as_chunks_mut::<2>().0.iter_mut().for_each(|word| word.reverse());
-        straight.as_slice()
-    } else {
-        samples.bytes()
-    };
+    let bytes = samples.bytes();
     let source = Pixel3 { samples, colour, unpack, transform };
     match samples.width {
         1 => source.each(bytes.as_chunks::<1>().0, |[byte]| u32::from(byte), volumes),

@@ -4,7 +4,7 @@
 //! where an image defines none. They are computed in `f64` and rounded once to `f32`. Nothing is windowed, and MONOCHROME1 is not
 //! inverted: its voxels keep the numbers of the file, and only a viewer would show low ones bright. Pixels in colour become three volumes (`colour`).
 
-use dicom_core::{Tag, VR};
+use dicom_core::Tag;
 use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
 
@@ -24,8 +24,6 @@ pub(super) enum Format {
         high: u32,
         /// Pixel Representation.
         signed: bool,
-        /// 8-bit samples that big-endian writers stored as 16-bit words (PS3.5 section A.3).
-        in_words: bool,
         colour: Colour,
     },
     Float,
@@ -64,9 +62,9 @@ pub(super) fn format(file: &Scanned, dataset: &InMemDicomObject) -> Result<Forma
         let detail = format!("{} samples per pixel, of which {} are expected", file.shape.samples, colour.stored());
         return Err(Error::new(Kind::DicomMalformed, detail));
     }
-    let (tag, vr) = match &file.pixels {
-        Pixels::Native { tag, vr, .. } => (*tag, *vr),
-        Pixels::Encapsulated { .. } => (tags::PIXEL_DATA, VR::OB),
+    let tag = match &file.pixels {
+        Pixels::Native { tag, .. } => *tag,
+        Pixels::Encapsulated { .. } => tags::PIXEL_DATA,
     };
     // Float and double pixel data have no bits stored and no sign bit of their own (PS3.3 section C.7.6.24).
     if tag != tags::PIXEL_DATA {
@@ -87,8 +85,7 @@ pub(super) fn format(file: &Scanned, dataset: &InMemDicomObject) -> Result<Forma
     if colour != Colour::Gray && (allocated == 32 || signed) {
         return unsupported("pixels in colour of 32 bits or with a sign".to_owned());
     }
-    let in_words = file.encoding.big_endian && allocated == 8 && vr == VR::OW;
-    Ok(Format::Integer { stored, high, signed, in_words, colour })
+    Ok(Format::Integer { stored, high, signed, colour })
 }
 
 /// Reads the modality transformation of a frame: its own functional group, the shared one, or the image's (PS3.3 sections C.7.6.16.2.9,
@@ -128,22 +125,16 @@ pub(super) fn render(samples: &Samples<'_>, format: Format, transform: &Transfor
     match (format, samples.width) {
         (Format::Float, 4) => fill(samples, voxels, transform, |word: [u8; 4]| f64::from(f32::from_le_bytes(word))),
         (Format::Float, 8) => fill(samples, voxels, transform, f64::from_le_bytes),
-        (Format::Integer { in_words: true, .. }, 1) => {
-            // Each word holds two samples in the wrong order.
-            let mut straight = zeroize::Zeroizing::new(samples.bytes().to_vec());
-            straight.as_chunks_mut::<2>().0.iter_mut().for_each(|word| word.reverse());
-            integers(&straight, samples, format, transform, voxels)
-        }
-        (Format::Integer { .. }, 1 | 2 | 4) => integers(samples.bytes(), samples, format, transform, voxels),
+        (Format::Integer { .. }, 1 | 2 | 4) => integers(samples, format, transform, voxels),
         _ => Err(Error::new(Kind::PixelsUnsupported, format!("samples of {} bytes", samples.width))),
     }
 }
 
 /// Integer samples of one, two or four bytes.
-fn integers(bytes: &[u8], samples: &Samples<'_>, format: Format, transform: &Transform, voxels: &mut [f32]) -> Result<()> {
+fn integers(samples: &Samples<'_>, format: Format, transform: &Transform, voxels: &mut [f32]) -> Result<()> {
     let unpack = unpacking(samples, format)?;
     // The width is fixed per call, so each arm becomes a loop without branches.
-    let source = Source { bytes, big_endian: samples.big_endian };
+    let source = Source { bytes: samples.bytes(), big_endian: samples.big_endian };
     match samples.width {
         1 => source.fill(voxels, transform, |word: [u8; 1]| unpack.value(u32::from(word[0]))),
         2 => source.fill(voxels, transform, |word| unpack.value(u32::from(u16::from_le_bytes(word)))),

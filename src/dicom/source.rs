@@ -6,6 +6,8 @@
 
 use std::ops::Range;
 
+use dicom_core::VR;
+
 use super::codecs::is_shared_colour;
 use super::scan::{Pixels, Scanned, Shape};
 use crate::error::{Error, Kind, Result};
@@ -27,7 +29,15 @@ enum Layout {
 impl Frames {
     /// Lays out the frames of a scanned file and takes its bytes over.
     pub(super) fn new(file: Scanned) -> Result<Frames> {
-        let Scanned { bytes, pixels, shape, .. } = file;
+        let Scanned { mut bytes, pixels, shape, encoding, .. } = file;
+        // 8-bit samples that big-endian writers stored as 16-bit words are two to a word in the wrong order (PS3.5 section A.3). A word may hold the last sample
+        // of a frame and the first of the next, so all are turned at once.
+        if let Pixels::Native { vr: VR::OW, value, .. } = &pixels
+            && encoding.big_endian
+            && shape.bits == 8
+        {
+            bytes.get_mut(value.clone()).unwrap_or_default().as_chunks_mut::<2>().0.iter_mut().for_each(|word| word.reverse());
+        }
         let layout = match pixels {
             Pixels::Native { value, .. } => {
                 let frame_bytes = native_frame_bytes(&shape, value.len());

@@ -134,12 +134,7 @@ impl StoredPixels {
         };
         self.header(vr, u32::try_from(length + pad).map_err(|_| too_long())?, out)?;
         let is_big = syntax.is_some_and(|syntax| syntax.uid() == EXPLICIT_VR_BIG_ENDIAN);
-        // 8-bit samples of big-endian words are turned in pairs.
-        let unit = match reading.format {
-            Format::Integer { in_words: true, .. } => 2,
-            _ if is_big => width,
-            _ => 1,
-        };
+        let unit = if is_big { width } else { 1 };
         let clean = Cleaning::of(reading.format, width);
         let mut buffer = zeroize::Zeroizing::new(Vec::with_capacity(1 << 16));
         for frame in 0..shape.frames as usize {

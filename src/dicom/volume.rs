@@ -43,6 +43,8 @@ pub(super) struct Stored {
     pub(super) shape: Shape,
     pub(super) syntax: Option<&'static TransferSyntax>,
     pub(super) reading: Reading,
+    /// The modality transformation, where all frames have one.
+    transform: Option<Arc<Transform>>,
     pub(super) frames: Frames,
 }
 
@@ -150,24 +152,21 @@ fn fill(members: Vec<Candidate>, wanted: &Wanted<'_>, voxels: &mut [f32], limits
             places.push(Place { tile: slice.tile.unwrap_or(0), colour, voxels: chunk });
         }
     }
-    let (stored, mut instances): (Vec<(Arc<Stored>, Option<Arc<Transform>>)>, Vec<Option<Instance>>) =
-        members.into_iter().map(split).collect::<Result<Vec<_>>>()?.into_iter().unzip();
+    let parts = members.into_iter().map(split).collect::<Result<Vec<_>>>()?;
+    let (stored, mut instances): (Vec<Arc<Stored>>, Vec<Option<Instance>>) =
+        parts.into_iter().map(|(stored, instance)| (stored, Some(instance))).unzip();
     let mut jobs = Vec::with_capacity(places_of.len());
     for ((member, frame), places) in places_of {
-        let (stored, shared) = stored.get(member).ok_or_else(lost)?;
+        let stored = stored.get(member).ok_or_else(lost)?;
         let header = instances.get(member).and_then(Option::as_ref).ok_or_else(lost)?;
-        let transform = match shared {
+        let transform = match &stored.transform {
             Some(transform) => Arc::clone(transform),
             None => Arc::new(transform(&header.dataset, frame, stored.reading.format).map_err(|error| in_file(stored.number, error))?),
         };
         jobs.push(Job { stored: Arc::clone(stored), frame, transform, places });
     }
     // From here on the jobs alone hold the files' bytes, unless they are kept.
-    let kept = if keeps_pixels {
-        met.iter().filter_map(|member| stored.get(*member)).map(|(stored, _)| Arc::clone(stored)).collect()
-    } else {
-        Vec::new()
-    };
+    let kept = if keeps_pixels { met.iter().filter_map(|member| stored.get(*member)).map(Arc::clone).collect() } else { Vec::new() };
     drop(stored);
     let (done, total) = (AtomicUsize::new(0), jobs.len());
     // Every thread writes its own slices and reads shared bytes, so the result does not depend on how many there are.
@@ -187,15 +186,15 @@ fn fill(members: Vec<Candidate>, wanted: &Wanted<'_>, voxels: &mut [f32], limits
     Ok(Filled { instances, frames, pixels })
 }
 
-/// A file's pixels and its header, apart, and the modality transformation where all frames have one.
-fn split(member: Candidate) -> Result<((Arc<Stored>, Option<Arc<Transform>>), Option<Instance>)> {
+/// A file's pixels and its header, apart.
+fn split(member: Candidate) -> Result<(Arc<Stored>, Instance)> {
     let Candidate { number, instance, shape, syntax, reading, frames } = member;
     let reading = reading.map_err(|error| in_file(number, error))?;
-    let shared = match has_one_transform(&instance.dataset, reading.format) {
+    let transform = match has_one_transform(&instance.dataset, reading.format) {
         true => Some(Arc::new(transform(&instance.dataset, 0, reading.format).map_err(|error| in_file(number, error))?)),
         false => None,
     };
-    Ok(((Arc::new(Stored { number, shape, syntax, reading, frames }), shared), Some(instance)))
+    Ok((Arc::new(Stored { number, shape, syntax, reading, transform, frames }), instance))
 }
 
 /// One frame from its stored bytes to its voxels.
@@ -247,11 +246,10 @@ fn allocate(dims: &[usize], limits: &Limits) -> Result<Vec<f32>> {
 pub(super) fn decode_all(member: Candidate, limits: &Limits) -> Result<Vec<f32>> {
     let (frames, colours) = (member.shape.frames as usize, member.samples());
     let plane = (member.shape.rows * member.shape.columns) as usize;
-    let ((stored, _), instance) = split(member)?;
+    let (stored, instance) = split(member)?;
     let mut voxels = vec![0.0; plane * frames * colours];
     for frame in 0..frames {
-        let header = &instance.as_ref().ok_or_else(|| Error::new(Kind::Internal, ""))?.dataset;
-        let transform = transform(header, frame, stored.reading.format)?;
+        let transform = transform(&instance.dataset, frame, stored.reading.format)?;
         let chunks = voxels.chunks_mut(plane).enumerate().filter(|(chunk, _)| chunk % frames == frame);
         let mut places: Vec<Place<'_>> = chunks.map(|(chunk, voxels)| Place { tile: 0, colour: chunk / frames, voxels }).collect();
         decode_into(&stored, frame, &transform, &mut places, limits)?;

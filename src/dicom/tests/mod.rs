@@ -3,6 +3,7 @@
 mod channels;
 mod colours;
 mod hostile;
+mod kept;
 mod mosaics;
 mod real;
 mod sample;

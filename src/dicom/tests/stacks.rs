@@ -185,6 +185,31 @@ fn several_files_of_frames_are_one_stack_where_they_fit() {
     assert_eq!((stored, study.instances.len()), (vec![[0, 0], [0, 1], [1, 0], [1, 1]], 2));
 }
 
+#[test]
+fn of_two_stacks_in_one_file_the_larger_is_taken_when_asked_for() {
+    // Frames 2 and 4 are sagittal.
+    let group = |z: f64, orientation: &str| {
+        vec![
+            items((0x0020, 0x9113), vec![vec![text((0x0020, 0x0032), "DS", &format!("{z}\\0\\{z}"))]]),
+            items((0x0020, 0x9116), vec![vec![text((0x0020, 0x0037), "DS", orientation)]]),
+        ]
+    };
+    let (axial, sagittal) = ("1\\0\\0\\0\\1\\0", "0\\1\\0\\0\\0\\-1");
+    let mut groups = vec![group(0.0, sagittal), group(3.0, sagittal)];
+    for z in [0.0, 2.0, 4.0] {
+        let mut axial = group(z, axial);
+        axial[0] = items((0x0020, 0x9113), vec![vec![text((0x0020, 0x0032), "DS", &format!("0\\0\\{z}"))]]);
+        groups.insert(1.min(groups.len()), axial);
+    }
+    let image = with(multi_frame(&[0.0; 5]), items((0x5200, 0x9230), groups));
+    check(vec![explicit(&image)], Kind::GeometryInconsistent, "orientations of frames 1 and 2 differ");
+    let policy = Policy { takes_largest: true, ..Policy::default() };
+    let study = load_by([explicit(&image)], Selection::default(), policy).unwrap();
+    assert_eq!((study.geometry.dims, study.left_out), ([3, 2, 3], 2));
+    // Axial frames were put in front of one another: 4, 2 and 0 mm are frames 2, 3, 4.
+    assert_eq!(study.frames.iter().map(|of| of.frame).collect::<Vec<_>>(), [3, 2, 1]);
+}
+
 fn in_series(z: f64, uid: &str, number: &str, description: &str) -> Vec<u8> {
     let image = with(slice(z, 0), text((0x0020, 0x000E), "UI", uid));
     explicit(&with(with(image, text((0x0020, 0x0011), "IS", number)), text((0x0008, 0x103E), "LO", description)))
