@@ -3,6 +3,7 @@
 //! Products are written into a hidden folder inside `output_path` and renamed into place once every one of them is complete. The folder is
 //! made before the study is fetched, so an output that cannot be written is refused before any work is done.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -84,11 +85,12 @@ impl Staging {
     /// Renames the products into place. Returns how many there are.
     pub(super) fn publish(mut self) -> Result<usize> {
         let unwritable = |_| Error::new(Kind::OutputUnwritable, "a finished file cannot be moved into the output folder");
+        // Folders first, so that nothing has moved when one cannot be made. Only the series has one; what somebody else has put there stays.
+        let folders: BTreeSet<&Path> = self.names.iter().filter_map(|name| Path::new(name).parent()).collect();
+        for folder in folders {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(self.folder.join(folder)).map_err(unwritable)?;
+        }
         for name in &self.names {
-            // Only the series has a folder of its own; what somebody else has put there stays.
-            if let Some(folder) = Path::new(name).parent().filter(|folder| !folder.as_os_str().is_empty()) {
-                fs::DirBuilder::new().recursive(true).mode(0o700).create(self.folder.join(folder)).map_err(unwritable)?;
-            }
             fs::rename(self.staged.join(name), self.folder.join(name)).map_err(unwritable)?;
         }
         self.made = None;

@@ -3,7 +3,7 @@
 
 INPUT and OUTPUT are folders. pydicom opens every output; each has the pixels of one input (compressed frames byte by byte, but for what was overwritten with
 zeros; native samples as numbers) and the attributes that size and place them; SimpleITK reads the same volume from both folders where it reads the
-input; dciodvfy, where it is installed, reports no error of an output that it does not report of the inputs. Prints what was compared.
+input; dciodvfy, where it is installed, reports no error of an output that it does not report of the inputs; dcmtk, where it is installed, dumps them. Prints what was compared.
 """
 import hashlib
 import re
@@ -96,6 +96,9 @@ def main():
         assert (before is None) == (after is None)
         if before is not None:
             assert np.array_equal(before[0], after[0]) and all(np.allclose(a, b) for a, b in zip(before[1:], after[1:])), "SimpleITK reads another volume"
+    dcmdump = shutil.which("dcmdump")
+    for path, _ in outputs[:12] if dcmdump else []:
+        subprocess.run([dcmdump, "-q", path], check=True, stdout=subprocess.DEVNULL)
     judged = "dciodvfy is absent"
     if errors(outputs[0][0]) is not None:
         # Files of a series have the same faults; a few of them show them.
