@@ -106,8 +106,11 @@ fn diffusion(dataset: &InMemDicomObject, group: Option<&InMemDicomObject>) -> Di
     if let Some(b_value) = private_numbers(dataset, 0x2001, "Philips Imaging DD 001", 0x03).and_then(first) {
         return Diffusion { b_value: Some(b_value), direction: triple(0x2005, "Philips MR Imaging DD 001", [0xB0, 0xB1, 0xB2]) };
     }
-    let flagged = private_numbers(dataset, 0x0043, "GEMS_PARM_01", 0x39).and_then(first);
-    Diffusion { b_value: flagged.map(|value| value % 1e9), direction: triple(0x0019, "GEMS_ACQU_01", [0xBB, 0xBC, 0xBD]) }
+    let flagged = match private_numbers(dataset, 0x0043, "GEMS_PARM_01", 0x39).and_then(first) {
+        Some(value) if value >= 1e9 => Some(value - 1e9),
+        value => value,
+    };
+    Diffusion { b_value: flagged, direction: triple(0x0019, "GEMS_ACQU_01", [0xBB, 0xBC, 0xBD]) }
 }
 
 fn first(values: Vec<f64>) -> Option<f64> {

@@ -272,7 +272,8 @@ int main(int argc, char **argv)
     if (argc != 3) return 2;
     check_mkdir(check_path(argv[1], "models"));
     mask_and_prediction(check_path(argv[1], "models"));
-    channels(argv[1]);
+    check_mkdir(check_path(argv[1], "channels"));
+    channels(check_path(argv[1], "channels"));
     result = process(argv[1], "load");
     if (result != NULL) {
         facts(result);
