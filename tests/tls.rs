@@ -44,26 +44,27 @@ impl Server {
                     return;
                 }
                 socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-                let is_request = match &config {
-                    Some(config) => answer(rustls::StreamOwned::new(rustls::ServerConnection::new(config.clone()).unwrap(), socket)),
-                    None => answer(socket),
-                };
-                counted.fetch_add(usize::from(is_request), Ordering::SeqCst);
+                match &config {
+                    Some(config) => {
+                        answer(rustls::StreamOwned::new(rustls::ServerConnection::new(config.clone()).unwrap(), socket), &counted)
+                    }
+                    None => answer(socket, &counted),
+                }
             }
         });
         Server { port, requests, is_over, thread: Some(thread) }
     }
 }
 
-/// Answers one request; `false` if the client hangs up before it.
-fn answer(mut stream: impl Read + Write) -> bool {
+/// Answers one request, which is counted before its answer can be seen; nothing if the client hangs up before it.
+fn answer(mut stream: impl Read + Write, counted: &AtomicUsize) {
     let mut head = [0; 4096];
-    let Ok(length) = stream.read(&mut head) else { return false };
+    let Ok(length) = stream.read(&mut head) else { return };
     let is_request = head[..length].windows(9).any(|window| window == b" HTTP/1.1");
+    counted.fetch_add(usize::from(is_request), Ordering::SeqCst);
     let body = "<Error><Code>NoSuchBucket</Code></Error>";
     let text = format!("HTTP/1.1 404 Not Found\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
     let _ = stream.write_all(text.as_bytes());
-    is_request
 }
 
 impl Drop for Server {

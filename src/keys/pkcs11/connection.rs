@@ -112,25 +112,26 @@ impl Token {
 
     /// Does some work with a session, once more with a new one if the old one turns out to be dead.
     pub(super) fn with<T>(&self, work: impl Fn(&Session) -> Result<T, Fault>) -> Result<T> {
-        self.attempt(|live| work(&live.session))
+        self.attempt(&mut guard(&self.live), |live| work(&live.session))
     }
 
     /// Does some work that makes or removes keys. It is not repeated halfway: the session is tried out first.
     pub(super) fn with_writing<T>(&self, work: impl Fn(&Session) -> Result<T, Fault>) -> Result<T> {
         let module = loaded(&self.module).map_err(told)?;
-        let writing = self.attempt(|live| Ok(module.open_rw_session(live.slot)?))?;
+        // Nobody else is at the token meanwhile: to a key pair that is made while another thread looks for keys, SoftHSM answers a general error.
+        let mut live = guard(&self.live);
+        let writing = self.attempt(&mut live, |live| Ok(module.open_rw_session(live.slot)?))?;
         work(&writing).map_err(told)
     }
 
-    fn attempt<T>(&self, work: impl Fn(&Live) -> Result<T, Fault>) -> Result<T> {
-        let mut live = guard(&self.live);
+    fn attempt<T>(&self, live: &mut Option<Live>, work: impl Fn(&Live) -> Result<T, Fault>) -> Result<T> {
         let was_open = live.is_some();
-        let outcome = self.connected(&mut live).and_then(&work);
+        let outcome = self.connected(live).and_then(&work);
         match outcome {
             Err(fault) if was_open && may_be_replugged(&fault) => {
                 // Dropping the last session logs out, so that the next login is a real one.
                 *live = None;
-                self.connected(&mut live).and_then(work).map_err(told)
+                self.connected(live).and_then(work).map_err(told)
             }
             other => other.map_err(told),
         }
