@@ -114,10 +114,11 @@ pub(super) fn transform(dataset: &InMemDicomObject, frame: usize, format: Format
     Ok(Transform::Linear { slope, intercept })
 }
 
-/// Whether all frames of an image have one modality transformation, which then is read once.
-pub(super) fn has_one_transform(dataset: &InMemDicomObject, format: Format) -> bool {
+/// Whether a frame's transformation is a table of the image's, which is then read once: tables are large, and an image may have many small frames.
+pub(super) fn shares_transform(dataset: &InMemDicomObject, frame: usize, format: Format) -> bool {
     format.colour() != Colour::Gray
-        || (dataset.get(tags::MODALITY_LUT_SEQUENCE).is_some() && dataset.get(tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE).is_none())
+        || (dataset.get(tags::MODALITY_LUT_SEQUENCE).is_some()
+            && functional_group(dataset, frame, tags::PIXEL_VALUE_TRANSFORMATION_SEQUENCE).is_none())
 }
 
 /// Writes the voxels of one frame of one sample per pixel.

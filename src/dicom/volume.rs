@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::codecs::decode;
 use super::geometry::{Channel, Geometry, Judged, Mark};
 use super::load::{Candidate, Reading, in_file};
-use super::pixels::{Transform, has_one_transform, render, transform};
+use super::pixels::{Transform, render, shares_transform, transform};
 use super::scan::Shape;
 use super::slices::Slice;
 use super::source::Frames;
@@ -43,8 +43,6 @@ pub(super) struct Stored {
     pub(super) shape: Shape,
     pub(super) syntax: Option<&'static TransferSyntax>,
     pub(super) reading: Reading,
-    /// The modality transformation, where all frames have one.
-    transform: Option<Arc<Transform>>,
     pub(super) frames: Frames,
 }
 
@@ -156,13 +154,18 @@ fn fill(members: Vec<Candidate>, wanted: &Wanted<'_>, voxels: &mut [f32], limits
     let (stored, mut instances): (Vec<Arc<Stored>>, Vec<Option<Instance>>) =
         parts.into_iter().map(|(stored, instance)| (stored, Some(instance))).unzip();
     let mut jobs = Vec::with_capacity(places_of.len());
+    let mut shared: BTreeMap<usize, Arc<Transform>> = BTreeMap::new();
     for ((member, frame), places) in places_of {
         let stored = stored.get(member).ok_or_else(lost)?;
         let header = instances.get(member).and_then(Option::as_ref).ok_or_else(lost)?;
-        let transform = match &stored.transform {
+        let is_shared = shares_transform(&header.dataset, frame, stored.reading.format);
+        let transform = match shared.get(&member).filter(|_| is_shared) {
             Some(transform) => Arc::clone(transform),
             None => Arc::new(transform(&header.dataset, frame, stored.reading.format).map_err(|error| in_file(stored.number, error))?),
         };
+        if is_shared {
+            shared.entry(member).or_insert_with(|| Arc::clone(&transform));
+        }
         jobs.push(Job { stored: Arc::clone(stored), frame, transform, places });
     }
     // From here on the jobs alone hold the files' bytes, unless they are kept.
@@ -190,11 +193,7 @@ fn fill(members: Vec<Candidate>, wanted: &Wanted<'_>, voxels: &mut [f32], limits
 fn split(member: Candidate) -> Result<(Arc<Stored>, Instance)> {
     let Candidate { number, instance, shape, syntax, reading, frames } = member;
     let reading = reading.map_err(|error| in_file(number, error))?;
-    let transform = match has_one_transform(&instance.dataset, reading.format) {
-        true => Some(Arc::new(transform(&instance.dataset, 0, reading.format).map_err(|error| in_file(number, error))?)),
-        false => None,
-    };
-    Ok((Arc::new(Stored { number, shape, syntax, reading, transform, frames }), instance))
+    Ok((Arc::new(Stored { number, shape, syntax, reading, frames }), instance))
 }
 
 /// One frame from its stored bytes to its voxels.

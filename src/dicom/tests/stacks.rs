@@ -176,6 +176,27 @@ fn frames_that_form_no_stack_are_refused() {
 }
 
 #[test]
+fn frames_without_a_transformation_of_their_own_share_the_tables_of_the_image() {
+    let words = |tag, values: Vec<u16>| Element { tag, vr: "US", value: Value::Words(values) };
+    let table: Vec<u16> = (0..16).map(|value| 500 + value).collect();
+    let lut = vec![words((0x0028, 0x3002), vec![16, 0, 16]), words((0x0028, 0x3006), table)];
+    let own = |z: f64, slope: Option<&str>| {
+        let place = items((0x0020, 0x9113), vec![vec![text((0x0020, 0x0032), "DS", &format!("0\\0\\{z}"))]]);
+        let values = slope.map(|slope| items((0x0028, 0x9145), vec![vec![text((0x0028, 0x1053), "DS", slope)]]));
+        [place].into_iter().chain(values).collect::<Vec<_>>()
+    };
+    let shared = vec![
+        items((0x0020, 0x9116), vec![vec![text((0x0020, 0x0037), "DS", "1\\0\\0\\0\\1\\0")]]),
+        items((0x0028, 0x9110), vec![vec![text((0x0028, 0x0030), "DS", "0.5\\0.75")]]),
+    ];
+    let image = with(multi_frame(&[0.0; 3]), items((0x5200, 0x9229), vec![shared]));
+    let image = with(image, items((0x5200, 0x9230), vec![own(0.0, None), own(2.0, Some("3")), own(4.0, None)]));
+    let study = load([explicit(&with(image, items((0x0028, 0x3000), vec![lut])))]).unwrap();
+    // Values 0, 10 and 20: by the table, by the frame's own slope, by the table's last entry.
+    assert_eq!(study.voxels.chunks(6).map(|slice| slice[0]).collect::<Vec<_>>(), [500.0, 30.0, 515.0]);
+}
+
+#[test]
 fn several_files_of_frames_are_one_stack_where_they_fit() {
     let study = load([explicit(&multi_frame(&[4.0, 6.0])), explicit(&multi_frame(&[0.0, 2.0]))]).unwrap();
     assert_eq!((study.geometry.dims, study.geometry.verdict.clone()), ([3, 2, 4], Verdict::Uniform));
