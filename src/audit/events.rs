@@ -36,7 +36,9 @@ use Shape::{Digest, Flag, Integer, NumberOrWords, Text, Words};
 /// Every detail key with its shape, sorted. Probabilities are parts per million: the log has no floats, because two readers may
 /// print one float in two ways.
 const KEYS: &[(&str, Shape)] = &[
-    ("burned_in_allowed", Flag),
+    ("blacked_out", Integer),
+    ("burned_in", Words),
+    ("burned_in_reason", Text),
     ("bytes", Integer),
     ("channels", Integer),
     ("clock_back_us", Integer),
@@ -78,7 +80,6 @@ const KEYS: &[(&str, Shape)] = &[
     ("options", Words),
     ("package", Words),
     ("passes", Integer),
-    ("pixels_blacked", Integer),
     ("policy", Words),
     ("prediction", Words),
     ("previous", Words),
@@ -134,7 +135,9 @@ const EVENTS: &[(&str, &[&str])] = &[
         &[
             "profile",
             "options",
-            "burned_in_allowed",
+            "burned_in",
+            "burned_in_reason",
+            "blacked_out",
             "removed",
             "emptied",
             "replaced",
@@ -145,7 +148,6 @@ const EVENTS: &[(&str, &[&str])] = &[
             "bytes",
             "slices",
             "quarantined",
-            "pixels_blacked",
             "verdict",
         ],
     ),

@@ -14,11 +14,12 @@ use dicom_object::mem::InMemElement;
 use super::dates::Shift;
 use super::pseudonym::{Patient, ae_title};
 use super::residual::Harvest;
+use super::report::{Done, Report};
 use super::rules::{Action, Decision, Place, Reason, Rules, overlay_bit};
 use super::structured::{Verdict, judge, scheme_of};
 use super::table::{Choice, Relief};
 use super::value::{self, ElementValue, conform, is_empty, is_text, is_valid, text_value, texts};
-use super::{Report, dates, private, uids, vocabulary};
+use super::{dates, private, uids, vocabulary};
 use crate::error::{Error, Kind, Result, Stage};
 
 /// Depth of sequences that the walk follows. The scan of the input has a limit of its own; this one also covers what UN hides.
@@ -79,7 +80,7 @@ impl<'a> Worker<'a> {
             if used.contains(&tag) {
                 output.put(DataElement::new(tag, VR::LO, PrimitiveValue::from(name.as_str())));
             } else {
-                self.report.removed += 1;
+                self.report.count(Done::Removed, Reason::Private);
             }
         }
         Ok(output)
@@ -104,12 +105,13 @@ impl<'a> Worker<'a> {
         };
         if let (Some(relief), Tag(0x0040, 0xA160)) = (inside.text, tag) {
             let action = if relief == Relief::Keep { Action::Keep } else { Action::Clean };
-            decision = Decision { action, otherwise: Action::Remove, reason: Reason::Table };
+            decision = Decision { action, otherwise: Action::Remove, reason: Reason::Content };
         }
         let value = element.into_value();
+        let reason = decision.reason;
         if decision.action == Action::Remove {
             self.lose(tag, ought, &value, place, depth)?;
-            self.report.removed += 1;
+            self.report.count(Done::Removed, reason);
             return Ok(None);
         }
         if is_text(found) && !is_text(ought) {
@@ -117,56 +119,48 @@ impl<'a> Worker<'a> {
         }
         let Some((vr, value)) = conform(ought, found, value) else {
             // It is not what its tag promises, so the tag's rule says nothing about it.
-            self.report.removed += 1;
+            self.report.count(Done::Removed, Reason::Invalid);
             return Ok(None);
         };
         if is_empty(&value) {
-            self.report.kept += 1;
+            self.report.count(Done::Kept, reason);
             return Ok(Some(DataElement::new(tag, vr, empty(vr))));
         }
-        if let Some(kept) = self.apply(decision.action, tag, vr, &value, place, inside, issuer, depth)? {
+        let mut at = At { tag, vr, place, inside, issuer, depth, reason };
+        if let Some(kept) = self.apply(decision.action, &at, &value)? {
             return Ok(Some(DataElement::new(tag, vr, kept)));
         }
         // The value was not what the action needs: the action beneath holds, and that one needs nothing.
+        at.reason = Reason::Invalid;
         let otherwise = if decision.otherwise == decision.action { Action::Remove } else { decision.otherwise };
-        match self.apply(otherwise, tag, vr, &value, place, inside, issuer, depth)? {
+        match self.apply(otherwise, &at, &value)? {
             Some(kept) => Ok(Some(DataElement::new(tag, vr, kept))),
             None => {
                 self.lose(tag, vr, &value, place, depth)?;
-                self.report.removed += 1;
+                self.report.count(Done::Removed, at.reason);
                 Ok(None)
             }
         }
     }
 
     /// The value after an action; `None` when the action cannot be carried out on it, or is to remove.
-    #[allow(clippy::too_many_arguments)]
-    fn apply(
-        &mut self,
-        action: Action,
-        tag: Tag,
-        vr: VR,
-        value: &ElementValue,
-        place: &Place<'_>,
-        inside: Inside,
-        issuer: &str,
-        depth: usize,
-    ) -> Result<Option<ElementValue>> {
+    fn apply(&mut self, action: Action, at: &At<'_>, value: &ElementValue) -> Result<Option<ElementValue>> {
+        let At { tag, vr, place, inside, issuer, depth, reason } = *at;
         let kept = match (action, value) {
             (Action::Remove, _) => return Ok(None),
             (Action::Empty, _) => {
                 self.lose(tag, vr, value, place, depth)?;
-                self.report.emptied += 1;
+                self.report.count(Done::Emptied, reason);
                 return Ok(Some(empty(vr)));
             }
             (Action::Dummy, Value::Sequence(sequence)) => {
                 self.lose(tag, vr, value, place, depth)?;
-                self.report.replaced += 1;
+                self.report.count(Done::Replaced, reason);
                 return Ok(Some(self.dummy_sequence(sequence.items(), place, depth)?));
             }
             (Action::Dummy, _) => {
                 self.lose(tag, vr, value, place, depth)?;
-                self.report.replaced += 1;
+                self.report.count(Done::Replaced, reason);
                 return Ok(Some(Value::Primitive(value::dummy(vr))));
             }
             (Action::Keep | Action::Clean | Action::Remap, Value::Sequence(sequence)) => {
@@ -179,7 +173,7 @@ impl<'a> Worker<'a> {
             // Compressed frames are no part of a data set that is written uncompressed.
             (_, Value::PixelSequence(_)) => None,
             (Action::Keep, Value::Primitive(primitive)) => self.keep(vr, primitive),
-            (Action::Remap, Value::Primitive(primitive)) => return Ok(self.remap(tag, vr, primitive)),
+            (Action::Remap, Value::Primitive(primitive)) => return Ok(self.remap(at, primitive)),
             (Action::Pseudonym, Value::Primitive(primitive)) => {
                 let text = match (place.top, texts(primitive).first()) {
                     (true, _) => self.study.pseudonym.to_owned(),
@@ -188,13 +182,15 @@ impl<'a> Worker<'a> {
                 };
                 self.harvest.lost(tag, vr, &texts(primitive), true);
                 self.harvest.made(&text);
-                self.report.replaced += 1;
+                self.report.count(Done::Replaced, reason);
                 return Ok(Some(text_value(vr, vec![text])));
             }
-            (Action::Clean, Value::Primitive(primitive)) => return Ok(self.clean(tag, vr, primitive)),
+            (Action::Clean, Value::Primitive(primitive)) => return Ok(self.clean(at, primitive)),
             (Action::Pseudonym, Value::Sequence(_)) => None,
         };
-        self.report.kept += u64::from(kept.is_some());
+        if kept.is_some() {
+            self.report.count(Done::Kept, reason);
+        }
         Ok(kept)
     }
 
@@ -214,7 +210,8 @@ impl<'a> Worker<'a> {
         Some(text_value(vr, texts))
     }
 
-    fn remap(&mut self, tag: Tag, vr: VR, primitive: &PrimitiveValue) -> Option<ElementValue> {
+    fn remap(&mut self, at: &At<'_>, primitive: &PrimitiveValue) -> Option<ElementValue> {
+        let At { tag, vr, reason, .. } = *at;
         if vr != VR::UI {
             return None;
         }
@@ -224,14 +221,15 @@ impl<'a> Worker<'a> {
             if old != new {
                 self.harvest.lost(tag, vr, std::slice::from_ref(old), true);
                 self.harvest.made(new);
-                self.report.uids += 1;
+                self.report.count(Done::Remapped, reason);
             }
         }
         Some(text_value(vr, new))
     }
 
     /// C: what can be recognised as harmless. `None` when there is nothing of that kind.
-    fn clean(&mut self, tag: Tag, vr: VR, primitive: &PrimitiveValue) -> Option<ElementValue> {
+    fn clean(&mut self, at: &At<'_>, primitive: &PrimitiveValue) -> Option<ElementValue> {
+        let At { tag, vr, reason, .. } = *at;
         let old = texts(primitive);
         let new: Vec<String> = match vr {
             VR::DA | VR::DT | VR::TM => old.iter().map(|text| self.study.shift.apply(vr, text)).collect::<Option<_>>()?,
@@ -243,7 +241,7 @@ impl<'a> Worker<'a> {
             VR::CS => old.iter().map(|term| matches!(term.as_str(), "COERCE" | "CORRECT").then(|| term.clone())).collect::<Option<_>>()?,
             VR::OW | VR::OB if tag.element() == 0x3000 && matches!(tag.group(), 0x6000..=0x60FF) => {
                 // Only the bitmap of a region of interest gets this far (see `overlays_of_interest`).
-                self.report.kept += 1;
+                self.report.count(Done::Kept, reason);
                 return Some(Value::Primitive(primitive.clone()));
             }
             _ if is_text(vr) && vr != VR::PN && vr != VR::UI => {
@@ -261,8 +259,7 @@ impl<'a> Worker<'a> {
             self.harvest.lost(tag, vr, &old, false);
             new.iter().for_each(|text| self.harvest.made(text));
         }
-        let counter = if matches!(vr, VR::DA | VR::DT | VR::TM) { &mut self.report.shifted } else { &mut self.report.cleaned };
-        *counter += 1;
+        self.report.count(if matches!(vr, VR::DA | VR::DT | VR::TM) { Done::Shifted } else { Done::Cleaned }, reason);
         Some(text_value(vr, new))
     }
 
@@ -273,7 +270,7 @@ impl<'a> Worker<'a> {
             let text = match verdict {
                 Verdict::Drop => {
                     self.lose_item(item, place, depth)?;
-                    self.report.removed += 1;
+                    self.report.count(Done::Removed, Reason::Content);
                     continue;
                 }
                 Verdict::Admit => None,
@@ -346,6 +343,18 @@ impl<'a> Worker<'a> {
         tag.group().is_multiple_of(2)
             && row.is_some_and(|row| row.relief(Choice::Descriptors).is_none() && row.relief(Choice::Device).is_none())
     }
+}
+
+/// An element that is decided on: what it is, where it stands, and why something is done to it.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    tag: Tag,
+    vr: VR,
+    place: &'a Place<'a>,
+    inside: Inside,
+    issuer: &'a str,
+    depth: usize,
+    reason: Reason,
 }
 
 /// What an item inherits from the cleaned sequence around it.

@@ -18,11 +18,14 @@ pub(crate) const IMPLEMENTATION_CLASS_UID: &str = "2.25.263483661621705798745901
 /// Implementation Version Name, at most 16 characters.
 pub(crate) const IMPLEMENTATION_VERSION_NAME: &str = concat!("SMP_", env!("CARGO_PKG_VERSION"));
 
-/// The CID 7050 codes of what was done: the Basic Profile and each option.
-pub(crate) fn codes(rules: &Rules) -> Vec<&'static MethodCode> {
-    let options = rules.choices.iter().map(Choice::name);
+/// The CID 7050 codes of what was done: the Basic Profile, each option, and Clean Pixel Data where regions were blacked out.
+pub(crate) fn codes(rules: &Rules, is_blacked_out: bool) -> Vec<&'static MethodCode> {
+    let options = rules.choices.iter().map(Choice::name).chain(is_blacked_out.then_some(PIXELS));
     std::iter::once("basic").chain(options).filter_map(|key| rules.tables.code(key)).collect()
 }
+
+/// The key of Clean Pixel Data (113101) in the table of codes.
+const PIXELS: &str = "clean_pixel_data";
 
 /// De-identification Method. LO, at most 64 characters a value: the edition here, the names in the codes.
 pub(crate) fn method(rules: &Rules) -> String {
@@ -30,8 +33,12 @@ pub(crate) fn method(rules: &Rules) -> String {
 }
 
 /// Writes the attributes that every released data set carries.
-pub(crate) fn declare(dataset: &mut InMemDicomObject, rules: &Rules) {
-    let codes = codes(rules);
+pub(crate) fn declare(dataset: &mut InMemDicomObject, rules: &Rules, is_blacked_out: bool) {
+    let codes = codes(rules, is_blacked_out);
+    if is_blacked_out {
+        // PS3.15 E.3.1: what was burned in is removed.
+        dataset.put(DataElement::new(Tag(0x0028, 0x0301), VR::CS, PrimitiveValue::from("NO")));
+    }
     let method = method(rules);
     let dates = if rules.choices.has(Choice::ModifiedDates) {
         "MODIFIED"
@@ -83,7 +90,7 @@ mod tests {
     fn declared(choices: &[Choice]) -> InMemDicomObject {
         let choices = choices.iter().fold(Choices::default(), |all, choice| all.with(*choice));
         let mut dataset = InMemDicomObject::new_empty();
-        declare(&mut dataset, &Rules { tables: tables().unwrap(), choices });
+        declare(&mut dataset, &Rules { tables: tables().unwrap(), choices }, false);
         dataset
     }
 

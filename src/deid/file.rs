@@ -15,7 +15,7 @@ const PIXELS: u16 = 0x7FE0;
 impl ReleasedStudy {
     /// Names of the study's files without an ending: the new SOP Instance UIDs, in the order of the volume. None unless the pixels were kept and the
     /// study was de-identified.
-    pub(crate) fn file_names(&self) -> Vec<String> {
+    pub fn file_names(&self) -> Vec<String> {
         let name = |(instance, _): (&super::Instance, _)| uid(&instance.meta.media_storage_sop_instance_uid).to_owned();
         self.instances.iter().zip(&self.pixels).map(name).collect()
     }
@@ -24,7 +24,7 @@ impl ReleasedStudy {
     ///
     /// # Errors
     /// Those of `out`; an index without a file is invalid input.
-    pub(crate) fn write_file(&self, index: usize, out: &mut dyn Write) -> io::Result<()> {
+    pub fn write_file(&self, index: usize, out: &mut dyn Write) -> io::Result<()> {
         let absent = || io::Error::new(io::ErrorKind::InvalidInput, "the study has no such file");
         let (instance, pixels) = self.instances.get(index).zip(self.pixels.get(index)).ok_or_else(absent)?;
         let meta = attributes::file_meta(
@@ -55,7 +55,7 @@ impl ReleasedStudy {
     ///
     /// # Errors
     /// [`Kind::OutputUnsupported`] for a study that was released as it is, or whose pixels were not kept.
-    pub(crate) fn check_files(&self) -> Result<()> {
+    pub fn check_files(&self) -> Result<()> {
         if self.pixels.len() == self.instances.len() && self.report.deidentified {
             return Ok(());
         }

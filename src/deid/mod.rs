@@ -8,24 +8,26 @@
 //!
 //! **Invariant:** a [`ReleasedStudy`] was made by [`deidentify`], or by [`release_identified`], which says so in its report.
 //!
-//! Left to others: the pixels. Voxels are not looked at; text burned into them is met by quarantine, and the face that can be
-//! reconstructed from a head scan stays in it. `docs/de-identification.md` is the conformance statement.
+//! Pixels are not looked at. Where `burned_in` says that text stands in them, the study is refused, or the loader has blacked out the regions that a rule of
+//! devices names; the face that can be reconstructed from a head scan stays in it. `docs/de-identification.md` is the conformance statement.
 //!
 //! ```
 //! use smp::deid::{BurnedIn, DateShift, Options};
 //! let options = Options { options: vec!["retain_longitudinal_modified_dates".into()], ..Options::default() };
 //! assert!(options.check().is_ok());
-//! assert_eq!((options.date_shift, options.burned_in), (DateShift::Patient, BurnedIn::Quarantine));
+//! assert_eq!((options.date_shift, &options.burned_in), (DateShift::Patient, &BurnedIn::Quarantine));
 //! ```
 
 mod actions;
 mod attributes;
+mod burned_in;
 mod dates;
 mod file;
 mod json;
 mod private;
 mod pseudonym;
 mod quarantine;
+mod report;
 mod residual;
 mod rules;
 mod statement;
@@ -49,14 +51,17 @@ use rayon::prelude::*;
 use crate::control::Control;
 pub use crate::dicom::geometry::{Finding, Frames};
 pub use crate::dicom::{Channel, FrameOf, Geometry, Mark, Verdict};
-use crate::dicom::{IdentifiedStudy, Instance, StoredPixels};
+use crate::dicom::{IdentifiedStudy, Instance, Region, RegionsOf, StoredPixels};
 use crate::error::{Error, Kind, Result, Stage};
 use crate::secret::Secret;
 use actions::{Study, Worker};
+pub use burned_in::{BurnedIn, DeviceRules};
 use dates::Shift;
 use pseudonym::Patient;
+pub use report::{Counts, Report};
+use report::Done;
 use residual::{Harvest, Searcher};
-use rules::{Choices, Place, Rules, Scheme};
+use rules::{Choices, Place, Reason, Rules, Scheme};
 pub use statement::conformance_statement;
 use table::{Choice, tables};
 
@@ -69,6 +74,8 @@ pub struct Options {
     pub date_shift: DateShift,
     /// What happens to images whose pixels may carry text.
     pub burned_in: BurnedIn,
+    /// Rules of devices that come before the built-in ones.
+    pub device_rules: Option<Arc<DeviceRules>>,
 }
 
 /// How dates move (`deid.date_shift`).
@@ -81,16 +88,6 @@ pub enum DateShift {
     Weeks(u16),
 }
 
-/// What happens to images whose pixels may carry text (`deid.burned_in`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum BurnedIn {
-    /// The study is refused.
-    #[default]
-    Quarantine,
-    /// The study passes: somebody has looked at the pixels.
-    Accept,
-}
-
 impl Options {
     /// Names of the options, in the order of the table.
     pub fn names() -> impl Iterator<Item = &'static str> {
@@ -100,6 +97,19 @@ impl Options {
     /// Fails with [`Kind::ConfigInvalidValue`] when a name is unknown or two options contradict each other.
     pub fn check(&self) -> Result<()> {
         self.choices().map(|_| ())
+    }
+
+    /// Which regions of an image a [`crate::dicom::Loader`] is to overwrite, where `burned_in` asks for it.
+    pub fn regions_of(&self) -> Result<Option<RegionsOf>> {
+        if self.burned_in != BurnedIn::BlackOut {
+            return Ok(None);
+        }
+        let (own, built_in) = (self.device_rules.clone(), DeviceRules::built_in()?);
+        Ok(Some(Arc::new(move |dataset| {
+            let class = dataset.get(Tag(0x0008, 0x0016)).and_then(|element| element.value().primitive()).map(value::texts);
+            let class = class.and_then(|texts| texts.into_iter().next()).unwrap_or_default();
+            burned_in::regions(&rules_in_order(own.as_deref(), built_in), class.trim(), dataset).unwrap_or_default()
+        })))
     }
 
     fn choices(&self) -> Result<Choices> {
@@ -124,6 +134,11 @@ impl Options {
     }
 }
 
+/// A user's rules of devices before those of the library.
+fn rules_in_order<'a>(own: Option<&'a DeviceRules>, built_in: &'a DeviceRules) -> Vec<&'a DeviceRules> {
+    own.into_iter().chain([built_in]).collect()
+}
+
 impl DateShift {
     /// Reads `patient` or `weeks:N`.
     pub fn from_name(name: &str) -> Result<DateShift> {
@@ -133,54 +148,6 @@ impl DateShift {
             (_, Some(weeks)) => Ok(DateShift::Weeks(weeks)),
             _ => Err(Error::new(Kind::ConfigInvalidValue, "deid.date_shift").with_hint("use patient, or weeks:N with N of at least 1")),
         }
-    }
-}
-
-impl BurnedIn {
-    /// Reads `quarantine` or `accept`.
-    pub fn from_name(name: &str) -> Result<BurnedIn> {
-        match name {
-            "quarantine" => Ok(BurnedIn::Quarantine),
-            "accept" => Ok(BurnedIn::Accept),
-            _ => Err(Error::new(Kind::ConfigInvalidValue, "deid.burned_in").with_hint("use quarantine or accept")),
-        }
-    }
-}
-
-/// Counts by action, over all instances and depths; never values.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report {
-    /// Whether the study was de-identified (false only after `release_identified`).
-    pub deidentified: bool,
-    /// Elements removed.
-    pub removed: u64,
-    /// Elements emptied.
-    pub emptied: u64,
-    /// Elements given a dummy, or the pseudonym.
-    pub replaced: u64,
-    /// UIDs remapped.
-    pub uids: u64,
-    /// Elements kept.
-    pub kept: u64,
-    /// Elements cleaned: the harmless part of the value stayed.
-    pub cleaned: u64,
-    /// Dates and times carried over to the patient's shifted calendar.
-    pub shifted: u64,
-    /// CID 7050 codes of what was done, `113100` first.
-    pub codes: Vec<String>,
-    /// Pseudonym of the patient (also the new Patient ID).
-    pub pseudonym: String,
-}
-
-impl Report {
-    fn add(&mut self, other: &Report) {
-        self.removed += other.removed;
-        self.emptied += other.emptied;
-        self.replaced += other.replaced;
-        self.uids += other.uids;
-        self.kept += other.kept;
-        self.cleaned += other.cleaned;
-        self.shifted += other.shifted;
     }
 }
 
@@ -202,16 +169,18 @@ pub struct ReleasedStudy {
 /// [`Kind::SopClassQuarantined`] and [`Kind::BurnedInText`] for what is refused by its header, [`Kind::PatientIdMissing`] when (0010,0020)
 /// is empty, [`Kind::ResidualIdentifier`] when an identifier of the input stands in the output. Nothing is released with an error.
 pub fn deidentify(study: IdentifiedStudy, options: &Options, project_key: &Secret<[u8; 32]>, control: &Control) -> Result<ReleasedStudy> {
-    let IdentifiedStudy { instances, frames, pixels, voxels, channels, geometry, modality, .. } = study;
+    let IdentifiedStudy { instances, frames, blacked_out, pixels, voxels, channels, geometry, modality, .. } = study;
     let rules = Rules { tables: tables()?, choices: options.choices()? };
     let key = project_key.expose();
     if key.iter().all(|byte| *byte == 0) {
         return Err(Error::new(Kind::ProjectKeyMissing, "the project key is all zeros"));
     }
+    let device_rules = rules_in_order(options.device_rules.as_deref(), DeviceRules::built_in()?);
+    let regions = |number: usize| blacked_out.get(number).map_or(&[][..], Vec::as_slice);
     let classes: Vec<String> = instances
         .iter()
         .enumerate()
-        .map(|(number, instance)| quarantine::admit(number, instance, options.burned_in))
+        .map(|(number, instance)| quarantine::admit(number, instance, &options.burned_in, &device_rules, regions(number)))
         .collect::<Result<_>>()?;
     let (issuer, id) = identity(&instances)?;
     let patient = Patient::new(&issuer, &id)?;
@@ -226,9 +195,10 @@ pub fn deidentify(study: IdentifiedStudy, options: &Options, project_key: &Secre
     let done: Vec<(Instance, Report, Harvest)> = instances
         .into_par_iter()
         .zip(classes)
-        .map(|(instance, class)| {
+        .enumerate()
+        .map(|(number, (instance, class))| {
             control.check()?;
-            release_instance(&study, instance, &class)
+            release_instance(&study, instance, &class, regions(number), pixels.get(number))
         })
         .collect::<Result<_>>()?;
     control.progress("anonymize", 0.5);
@@ -243,7 +213,8 @@ pub fn deidentify(study: IdentifiedStudy, options: &Options, project_key: &Secre
     harvest.made(&attributes::method(&rules));
     let searcher = Searcher::new(&harvest)?;
     drop(harvest);
-    report.replaced += released.par_iter_mut().map(|instance| residual::scrub(&mut instance.dataset, &searcher)).sum::<u64>();
+    let scrubbed: u64 = released.par_iter_mut().map(|instance| residual::scrub(&mut instance.dataset, &searcher)).sum();
+    (0..scrubbed).for_each(|_| report.count(Done::Replaced, Reason::Residual));
     released.par_iter().enumerate().try_for_each(|(number, instance)| {
         control.check()?;
         searcher.check(number, &serialize(instance)?)
@@ -251,7 +222,7 @@ pub fn deidentify(study: IdentifiedStudy, options: &Options, project_key: &Secre
     control.progress("anonymize", 1.0);
 
     report.deidentified = true;
-    report.codes = attributes::codes(&rules).iter().map(|code| code.value.clone()).collect();
+    report.codes = attributes::codes(&rules, report.blacked_out > 0).iter().map(|code| code.value.clone()).collect();
     report.pseudonym = pseudonym;
     // The loader's word for the modality is a value of the header like any other.
     let modality = if value::is_valid(VR::CS, std::slice::from_ref(&modality)) { modality } else { "OT".to_owned() };
@@ -297,7 +268,13 @@ impl ReleasedStudy {
 }
 
 /// One instance by the rules, with file meta information of our own.
-fn release_instance(study: &Study<'_>, instance: Instance, class: &str) -> Result<(Instance, Report, Harvest)> {
+fn release_instance(
+    study: &Study<'_>,
+    instance: Instance,
+    class: &str,
+    blacked_out: &[Region],
+    pixels: Option<&StoredPixels>,
+) -> Result<(Instance, Report, Harvest)> {
     let Instance { meta, dataset } = instance;
     let mut worker = Worker::new(study);
     let place = Place { iod: study.rules.tables.iod(class), top: true, bare: false, scheme: Scheme::None, overlays: 0 };
@@ -307,7 +284,7 @@ fn release_instance(study: &Study<'_>, instance: Instance, class: &str) -> Resul
     let titles = [&meta.source_application_entity_title, &meta.sending_application_entity_title, &meta.receiving_application_entity_title];
     for title in titles.into_iter().flatten() {
         harvest.lost(Tag(0x0002, 0x0016), VR::AE, std::slice::from_ref(title), false);
-        report.removed += 1;
+        report.count(Done::Removed, Reason::Structure);
     }
     let old = meta.media_storage_sop_instance_uid.trim_end_matches([' ', '\0']);
     let kept = study.rules.choices.has(Choice::Uids);
@@ -321,7 +298,11 @@ fn release_instance(study: &Study<'_>, instance: Instance, class: &str) -> Resul
     let uid = inner.and_then(|texts| texts.into_iter().next()).filter(|uid| !uid.is_empty()).unwrap_or(new);
     dataset.put(DataElement::new(Tag(0x0008, 0x0018), VR::UI, PrimitiveValue::from(uid.as_str())));
     dataset.put(DataElement::new(Tag(0x0008, 0x0016), VR::UI, PrimitiveValue::from(class)));
-    attributes::declare(&mut dataset, study.rules);
+    attributes::declare(&mut dataset, study.rules, !blacked_out.is_empty());
+    report.blacked_out += u64::from(!blacked_out.is_empty());
+    if let Some(pixels) = pixels {
+        pixels.describe(&mut dataset);
+    }
     Ok((Instance { meta: attributes::file_meta(class, &uid, EXPLICIT_VR_LITTLE_ENDIAN.uid())?, dataset }, report, harvest))
 }
 

@@ -2,19 +2,16 @@
 //!
 //! Three kinds of object are refused before anything else happens: those whose identity lies in text, waveforms or documents rather
 //! than in attributes (structured reports, encapsulated documents, directories, raw and private data), those whose pixels may carry
-//! burned-in text, and those that do not say what they are. Pixels are not looked at: the decision is by header alone.
+//! burned-in text (`burned_in`), and those that do not say what they are. Pixels are not looked at: the decision is by header alone.
 
 use dicom_core::Tag;
-use dicom_core::header::Header;
 use dicom_object::InMemDicomObject;
 
+use super::burned_in::{self, BurnedIn, DeviceRules, STORAGE, is_under};
+use super::uids;
 use super::value::texts;
-use super::{BurnedIn, uids};
-use crate::dicom::Instance;
+use crate::dicom::{Instance, Region};
 use crate::error::{Error, Kind, Result};
-
-/// Root of the storage SOP classes (PS3.4 B.5).
-const STORAGE: &str = "1.2.840.10008.5.1.4.1.1";
 
 /// Storage SOP classes without a rule, by what follows the root. A number covers the classes beneath it.
 pub(crate) const WITHOUT_RULE: &[(&str, &str)] = &[
@@ -28,20 +25,30 @@ pub(crate) const WITHOUT_RULE: &[(&str, &str)] = &[
     ("201", "inventories"),
 ];
 
-/// Storage SOP classes whose pixels come from screens, scanners and cameras.
-pub(crate) const BURNED_IN_CLASSES: &[(&str, &str)] =
-    &[("3", "ultrasound"), ("6", "ultrasound"), ("7", "secondary capture"), ("77.1.1", "endoscopy"), ("77.1.4", "photography")];
-
-/// Modalities (PS3.3 C.7.3.1.1.1) of the same kind.
-pub(crate) const BURNED_IN_MODALITIES: &[&str] = &["US", "SC", "XC", "ES"];
-
-/// The SOP class of an instance that may be de-identified.
-pub(crate) fn admit(number: usize, instance: &Instance, burned_in: BurnedIn) -> Result<String> {
+/// The SOP class of an instance that may be de-identified. `blacked_out` are the regions of its frames that were overwritten.
+pub(crate) fn admit(number: usize, instance: &Instance, policy: &BurnedIn, rules: &[&DeviceRules], blacked_out: &[Region]) -> Result<String> {
     let class = sop_class(number, instance)?;
-    if let (BurnedIn::Quarantine, Some(sign)) = (burned_in, sign_of_burned_in_text(&class, &instance.dataset)) {
-        return Err(Error::new(Kind::BurnedInText, format!("instance {number}: {sign}")));
+    if let BurnedIn::Allow(_) = policy {
+        return Ok(class);
     }
-    Ok(class)
+    let refuse = |why: String, hint: &str| Err(Error::new(Kind::BurnedInText, format!("instance {number}: {why}")).with_hint(hint.to_owned()));
+    const LOOK: &str = "somebody must look at the pixels: set deid.burned_in to allow, with a reason, if they carry no text";
+    const RULE: &str = "no rule says where the text stands: add one for the device to deid.device_rules";
+    const CHOOSE: &str = "set deid.burned_in to blackout, or to allow with a reason when somebody has looked at the pixels";
+    let dataset = &instance.dataset;
+    if let Some(name) = burned_in::refusal(rules, dataset) {
+        return refuse(format!("rule {name} of devices: the image may be a page of text"), LOOK);
+    }
+    match (policy, burned_in::regions(rules, &class, dataset), burned_in::sign(&class, dataset)) {
+        (BurnedIn::BlackOut, Some(regions), _) if regions != blacked_out => refuse("its regions of text were not blacked out".to_owned(), LOOK),
+        (BurnedIn::BlackOut, Some(_), _) => Ok(class),
+        (BurnedIn::BlackOut, None, Some(sign)) => refuse(sign, RULE),
+        // A rule without regions says that the device writes no text.
+        (_, Some(regions), _) if regions.is_empty() => Ok(class),
+        (_, _, Some(sign)) => refuse(sign, CHOOSE),
+        (_, Some(_), None) => refuse("a device that is known to write text".to_owned(), CHOOSE),
+        (_, None, None) => Ok(class),
+    }
 }
 
 fn sop_class(number: usize, instance: &Instance) -> Result<String> {
@@ -65,58 +72,6 @@ fn sop_class(number: usize, instance: &Instance) -> Result<String> {
     }
 }
 
-/// What in the header says that text may be burned into the pixels.
-fn sign_of_burned_in_text(class: &str, dataset: &InMemDicomObject) -> Option<String> {
-    let rest = class.strip_prefix(STORAGE).and_then(|rest| rest.strip_prefix('.')).unwrap_or("");
-    if let Some((_, what)) = BURNED_IN_CLASSES.iter().find(|(number, _)| is_under(rest, number)) {
-        return Some(format!("SOP class of {what}"));
-    }
-    let modality = text(dataset, Tag(0x0008, 0x0060)).unwrap_or_default();
-    if BURNED_IN_MODALITIES.contains(&modality.as_str()) {
-        return Some(format!("modality {modality}"));
-    }
-    sign_at_any_depth(dataset, 64)
-}
-
-/// Image Type, Frame Type and Burned In Annotation, functional groups included.
-fn sign_at_any_depth(item: &InMemDicomObject, depth: usize) -> Option<String> {
-    for element in item {
-        if let Some(items) = element.items() {
-            // Past the limit nothing is known, and the walk that follows refuses such nesting anyway.
-            let found = if depth == 0 {
-                Some("nested too deep to tell".to_owned())
-            } else {
-                items.iter().find_map(|item| sign_at_any_depth(item, depth - 1))
-            };
-            if found.is_some() {
-                return found;
-            }
-            continue;
-        }
-        let Some(value) = element.value().primitive() else { continue };
-        match element.tag() {
-            Tag(0x0028, 0x0301) if texts(value).iter().any(|text| text.trim().eq_ignore_ascii_case("YES")) => {
-                return Some("(0028,0301) is YES".to_owned());
-            }
-            Tag(0x0008, 0x0008) | Tag(0x0008, 0x9007) => {
-                let types = texts(value).join("\\").to_ascii_uppercase();
-                // SECONDARY is a value of its own; vendors write SCREEN SAVE, SCREENSAVE, SAVE SCREEN.
-                let sign = ["SCREEN", "SAVE"].into_iter().find(|word| types.contains(word));
-                let sign = sign.or_else(|| types.split('\\').any(|value| value.trim() == "SECONDARY").then_some("SECONDARY"));
-                if let Some(sign) = sign {
-                    return Some(format!("{} says {sign}", element.tag()));
-                }
-            }
-            _ => {}
-        }
-    }
-    None
-}
-
-fn is_under(rest: &str, number: &str) -> bool {
-    rest.strip_prefix(number).is_some_and(|tail| tail.is_empty() || tail.starts_with('.'))
-}
-
 fn text(item: &InMemDicomObject, tag: Tag) -> Option<String> {
     texts(item.get(tag)?.value().primitive()?).into_iter().next().map(|text| text.trim().to_owned())
 }
@@ -134,7 +89,8 @@ mod tests {
     }
 
     fn check(instance: &Instance, kind: Option<Kind>) {
-        assert_eq!(admit(0, instance, BurnedIn::Quarantine).err().map(|error| error.kind()), kind);
+        let rules = [DeviceRules::built_in().unwrap()];
+        assert_eq!(admit(0, instance, &BurnedIn::Quarantine, &rules, &[]).err().map(|error| error.kind()), kind);
     }
 
     /// SOP classes of PS3.4 Table B.5-1.
@@ -194,6 +150,7 @@ mod tests {
         }
         check(&put((0x0008, 0x0060), VR::CS, "US", false), Some(Kind::BurnedInText));
         let accepted = put((0x0028, 0x0301), VR::CS, "YES", false);
-        assert!(admit(0, &accepted, BurnedIn::Accept).is_ok());
+        let looked_at = BurnedIn::Allow("read by a radiologist".to_owned());
+        assert!(admit(0, &accepted, &looked_at, &[], &[]).is_ok());
     }
 }

@@ -56,6 +56,35 @@ pub(crate) enum Reason {
     DateOrUid,
     /// Not in the public dictionary.
     Unknown,
+    /// Not an attribute of the object's IOD, where only those may stay.
+    Foreign,
+    /// A content item, judged by its concept name (Table E.3.4-1).
+    Content,
+    /// The value is not what its VR or the first choice of action needs.
+    Invalid,
+    /// A kept text that holds an identifier found elsewhere.
+    Residual,
+}
+
+impl Reason {
+    /// The name in reports.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Reason::Structure => "structure",
+            Reason::Table => "table_e1_1",
+            Reason::Private => "private",
+            Reason::SafePrivate => "safe_private",
+            Reason::HarmlessVr => "harmless_vr",
+            Reason::TechnicalText => "technical_text",
+            Reason::Text => "text",
+            Reason::DateOrUid => "date_or_uid",
+            Reason::Unknown => "unknown",
+            Reason::Foreign => "not_in_iod",
+            Reason::Content => "content_item",
+            Reason::Invalid => "invalid_value",
+            Reason::Residual => "residual",
+        }
+    }
 }
 
 /// An action, why, and what to do when the action cannot be carried out on the value.

@@ -9,7 +9,8 @@ use dicom_core::Tag;
 use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry};
 use dicom_dictionary_std::StandardDataDictionary;
 
-use super::quarantine::{BURNED_IN_CLASSES, BURNED_IN_MODALITIES, WITHOUT_RULE};
+use super::burned_in::{CLASSES, DeviceRules, MODALITIES};
+use super::quarantine::WITHOUT_RULE;
 use super::rules::{LOOKUP_TABLES, PUBLIC_SCHEMES, TECHNICAL_TEXTS, VOCABULARY_TEXTS};
 use super::table::{Choice, Code, Relief, Row, Tables, tables};
 use crate::error::Result;
@@ -43,13 +44,15 @@ fn write_statement(out: &mut String, tables: &Tables) -> std::fmt::Result {
     }
     writeln!(
         out,
-        "- directories, and every private or unnamed SOP class\n\nBurned-in text is suspected, and the study refused (`deid.burned_in`), for:\n"
+        "- directories, and every private or unnamed SOP class\n\n## Text in pixels\n\nPixels are not looked at. Text is suspected in them for:\n"
     )?;
-    for (number, what) in BURNED_IN_CLASSES {
+    for (number, what) in CLASSES {
         writeln!(out, "- SOP classes `.{number}`: {what}")?;
     }
-    writeln!(out, "- Modality {}", BURNED_IN_MODALITIES.join(", "))?;
+    writeln!(out, "- Modality {}", MODALITIES.join(", "))?;
     writeln!(out, "- Image Type or Frame Type with SECONDARY, SCREEN or SAVE, and Burned In Annotation (0028,0301) YES, at any depth")?;
+    let (rules, refusals) = DeviceRules::built_in().map(DeviceRules::counts).unwrap_or_default();
+    writeln!(out, "\n{}", PIXELS.replace("{rules}", &rules.to_string()).replace("{refusals}", &refusals.to_string()).trim())?;
     writeln!(out, "\n{}\n", UNLISTED.trim())?;
     writeln!(out, "Kept as they are, when they hold no identifier of the study (else they get a dummy):\n")?;
     list(out, TECHNICAL_TEXTS.iter())?;
@@ -122,9 +125,9 @@ const INTRODUCTION: &str = "\
 Implements the Basic Application Level Confidentiality Profile of DICOM PS3.15 Annex E, edition {edition}, with the options below, over the
 headers of image storage instances: every element, every item, every depth, file meta information and preamble.
 
-**Two things it does not do.** The face that can be reconstructed from a head scan stays in the voxels: Clean Recognizable Visual Features
-is not implemented. Pixels are not cleaned of text: Clean Pixel Data is not implemented, and images that may carry burned-in text
-are refused by their header instead. Neither code is ever declared.
+**What it does not do.** The face that can be reconstructed from a head scan stays in the voxels: Clean Recognizable Visual Features
+(113102) is not implemented and never declared, so deface head scans before they go further than a face may. Pixels are not searched for text: images that may carry
+it are refused by their header, or regions that rules name are blacked out (Clean Pixel Data, 113101, declared in the instances where that was done).
 
 ## Order of the rules
 
@@ -172,7 +175,32 @@ What C means here, by VR:
 - OB and OW: the Basic Profile's action; bytes cannot be judged. Overlays of Type R (regions of interest) stay under `clean_graphics`; other overlays
   and all curves are removed even then, since they can be handwriting.
 
-CID 7050 codes of Clean Pixel Data (113101) and Clean Recognizable Visual Features (113102) are not options of this library.";
+Clean Pixel Data (113101) is asked for by `deid.burned_in`, below; Clean Recognizable Visual Features (113102) is no option of this library.";
+
+const PIXELS: &str = "\
+Also for images of a device that a rule with regions knows. What happens then is said by `deid.burned_in`:
+
+- `quarantine` (the default): the study is refused with SMP_ERR_BURNED_IN_TEXT.
+- `blackout`: the regions that rules name are overwritten in the stored values of every frame, before the volume is made and in DICOM that is written; an image
+  that is suspected and that no rule knows is refused. Gray pixels get the darkest value of their frame, pixels in colour black. Compressed
+  frames are then written without compression. The instance says (0028,0301) NO and 113101. Rules hide what they know of; look at the results of a new device.
+- `allow`: the study passes unchanged, and the audit log says why (`deid.burned_in_reason`).
+
+Where text stands is known from {rules} built-in rules of devices (published by the CTP project, Stanford and pydicom/deid; `src/deid/tables/device-rules.json`), and for
+ultrasound without such a rule from the image itself: everything outside its Sequence of Ultrasound Regions (0018,6011). Under {refusals} further conditions the whole
+image may be text (dose reports, patient protocols, scanned films, pages of forms), and it is refused unless `allow` says otherwise.
+
+`deid.device_rules` names a JSON file with rules of your own, which come before the built-in ones:
+
+```json
+{\"rules\": [{\"name\": \"our scanner\", \"when\": {\"Manufacturer\": \"ACME*\", \"ManufacturerModelName\": [\"X1\", \"X2*\"], \"Rows\": 768},
+            \"black\": [[0, 0, 1024, 60]]}],
+ \"refuse\": [{\"name\": \"report pages\", \"when\": {\"SeriesDescription\": \"*report*\"}}]}
+```
+
+`when` has DICOM keywords of the top level with a number, a pattern (`*` stands for anything, case does not matter), or a list of which one must
+hold; all must hold. `black` has left, top, width and height in stored pixels; an empty list says that the device writes no text. The regions of all rules that
+hold are united.";
 
 const UNLISTED: &str = "\
 ## Attributes outside Table E.1-1

@@ -122,6 +122,16 @@ impl Palette {
     }
 }
 
+impl Palette {
+    /// The stored value of the darkest colour, the first of several.
+    pub(super) fn darkest(&self) -> u32 {
+        let [red, green, blue] = &self.tables;
+        let light = |entry: &usize| [red, green, blue].iter().filter_map(|table| table.get(*entry)).sum::<f32>();
+        let entry = (0..red.len()).min_by(|a, b| light(a).total_cmp(&light(b))).unwrap_or(0);
+        (self.first + entry as i64) as u32
+    }
+}
+
 /// A segmented table (PS3.3 section C.7.9.2): discrete entries, straight lines, and copies of segments before. It makes at most as many entries as described.
 fn expand(segments: &[u16], entries: usize) -> Result<Vec<u16>> {
     let cut = || wrong("has a segment that is cut short");

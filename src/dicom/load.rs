@@ -12,6 +12,7 @@ use dicom_object::InMemDicomObject;
 use rayon::prelude::*;
 
 use super::attributes::text;
+use super::blackout::{Region, RegionsOf};
 use super::codecs::unsupported;
 use super::geometry::Policy;
 use super::mosaic::{self, Mosaic};
@@ -38,6 +39,8 @@ pub(super) struct Candidate {
     /// How its pixels are read, or what keeps them from being used if the series turns out to be this one.
     pub(super) reading: Result<Reading>,
     pub(super) frames: Frames,
+    /// What is overwritten in its frames.
+    pub(super) regions: Vec<Region>,
 }
 
 /// How an image's pixels become slices.
@@ -74,6 +77,7 @@ pub struct Loader {
     selection: Selection,
     policy: Policy,
     keeps_pixels: bool,
+    regions_of: Option<RegionsOf>,
     counts: Counts,
     /// Files that nobody has looked at yet.
     waiting: Vec<(usize, Plain)>,
@@ -95,12 +99,18 @@ impl Loader {
     /// An empty loader.
     pub fn new(limits: Limits, selection: Selection, policy: Policy) -> Loader {
         let (waiting, candidates) = (Vec::new(), Vec::new());
-        Loader { limits, selection, policy, keeps_pixels: false, counts: Counts::default(), waiting, candidates }
+        Loader { limits, selection, policy, keeps_pixels: false, regions_of: None, counts: Counts::default(), waiting, candidates }
     }
 
     /// Keeps the pixels of the series as they came, for files of the same images.
     pub fn keep_pixels(mut self) -> Loader {
         self.keeps_pixels = true;
+        self
+    }
+
+    /// Overwrites the regions of each image's frames that `regions_of` names by its header, in the volume and in the pixels that are kept.
+    pub fn black_out(mut self, regions_of: RegionsOf) -> Loader {
+        self.regions_of = Some(regions_of);
         self
     }
 
@@ -127,10 +137,10 @@ impl Loader {
 
     /// Looks at the files that wait. Of several refused ones the first is the error, whatever the threads do.
     fn look(&mut self) -> Result<()> {
-        let (limits, selection) = (&self.limits, &self.selection);
+        let (limits, selection, regions_of) = (&self.limits, &self.selection, self.regions_of.as_ref());
         let looked: Vec<Result<Looked>> = std::mem::take(&mut self.waiting)
             .into_par_iter()
-            .map(|(number, bytes)| look(number, bytes, limits, selection).map_err(|error| in_file(number, error)))
+            .map(|(number, bytes)| look(number, bytes, limits, selection, regions_of).map_err(|error| in_file(number, error)))
             .collect();
         for found in looked {
             match found? {
@@ -179,6 +189,7 @@ impl Loader {
         volume::assemble(kept, &taken, judged, keeps_pixels, &limits, control).map(|volume| IdentifiedStudy {
             instances: volume.instances,
             frames: volume.frames,
+            blacked_out: volume.blacked_out,
             pixels: volume.pixels,
             voxels: volume.voxels,
             channels: volume.channels,
@@ -190,7 +201,7 @@ impl Loader {
 }
 
 /// Scans a file and builds its header.
-fn look(number: usize, bytes: Plain, limits: &Limits, selection: &Selection) -> Result<Looked> {
+fn look(number: usize, bytes: Plain, limits: &Limits, selection: &Selection, regions_of: Option<&RegionsOf>) -> Result<Looked> {
     let file = match scan(bytes, limits)? {
         Found::Image(file) => file,
         Found::Foreign => return Ok(Looked::Foreign),
@@ -207,7 +218,9 @@ fn look(number: usize, bytes: Plain, limits: &Limits, selection: &Selection) -> 
     // What is not supported matters only if this becomes the chosen series.
     let reading = format(&file, &header).and_then(|format| Ok(Reading { format, mosaic: mosaic::read(&header, &shape)? }));
     let frames = Frames::new(file)?;
-    Ok(Looked::Image(Box::new(Candidate { number, instance: Instance { meta, dataset: header }, shape, syntax, reading, frames })))
+    let regions = regions_of.map(|regions_of| regions_of(&header)).unwrap_or_default();
+    let instance = Instance { meta, dataset: header };
+    Ok(Looked::Image(Box::new(Candidate { number, instance, shape, syntax, reading, frames, regions })))
 }
 
 /// Puts a file's number before what is wrong with it.

@@ -13,13 +13,15 @@
 //! 3. `series` picks one series, `slices` lists its frames and requires that they agree.
 //! 4. `geometry` requires one evenly spaced, unsheared stack, or makes one where the policy allows it, and tells several volumes on one grid
 //!    apart by their `marks`.
-//! 5. `volume` decodes: `source`, `codecs`, `pixels` and `colour` are a frame's bytes, its samples, its voxels; `mosaic` cuts frames into slices.
+//! 5. `volume` decodes: `source`, `codecs`, `pixels` and `colour` are a frame's bytes, its samples, its voxels; `blackout` overwrites regions of the
+//!    samples where it is asked to; `mosaic` cuts frames into slices.
 //!
 //! Every refusal says what is wrong with which file by number, and quotes nothing that a header says about a person. Bytes of files are
 //! overwritten when they are dropped. What dicom-rs, JPEG, JPEG 2000 and JPEG XL decoders copy on their own heap while they work is
 //! freed without being overwritten; the header objects likewise.
 
 mod attributes;
+mod blackout;
 mod blank;
 mod codecs;
 mod colour;
@@ -46,6 +48,7 @@ use std::sync::Arc;
 
 use dicom_object::{FileMetaTable, InMemDicomObject};
 
+pub use blackout::{Region, RegionsOf};
 pub use geometry::{Channel, Geometry, Mark, Policy, Verdict};
 pub use load::Loader;
 pub use stored::StoredPixels;
@@ -116,6 +119,8 @@ pub struct IdentifiedStudy {
     pub(crate) instances: Vec<Instance>,
     /// For each channel, then for each slice that came, where it is stored. Colours of one frame count once.
     pub(crate) frames: Vec<FrameOf>,
+    /// For each instance, the regions of its frames that were overwritten ([`Loader::black_out`]).
+    pub(crate) blacked_out: Vec<Vec<Region>>,
     /// Pixels of the instances as they came; none unless they were asked for.
     pub(crate) pixels: Vec<StoredPixels>,
     /// Rescaled voxels: column fastest, then row, then slice, then channel.

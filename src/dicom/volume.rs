@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rayon::prelude::*;
 use zeroize::Zeroizing;
 
-use super::codecs::decode;
+use super::blackout::{Blackout, Region};
+use super::codecs::{Samples, decode};
 use super::geometry::{Channel, Geometry, Judged, Mark};
 use super::load::{Candidate, Reading, in_file};
 use super::pixels::{Transform, render, shares_transform, transform};
@@ -28,6 +29,7 @@ use dicom_encoding::transfer_syntax::TransferSyntax;
 pub(super) struct Assembled {
     pub(super) instances: Vec<Instance>,
     pub(super) frames: Vec<FrameOf>,
+    pub(super) blacked_out: Vec<Vec<Region>>,
     pub(super) voxels: Arc<Vec<f32>>,
     pub(super) channels: Vec<Channel>,
     pub(super) geometry: Geometry,
@@ -44,6 +46,16 @@ pub(super) struct Stored {
     pub(super) syntax: Option<&'static TransferSyntax>,
     pub(super) reading: Reading,
     pub(super) frames: Frames,
+    pub(super) blackout: Blackout,
+    inflate_ratio: u64,
+}
+
+impl Stored {
+    /// The samples of a frame, without what is blacked out.
+    pub(super) fn samples(&self, frame: usize) -> Result<Samples<'_>> {
+        let samples = decode(self.frames.frame(frame)?, &self.shape, self.syntax, self.inflate_ratio)?;
+        self.blackout.apply(samples, &self.shape, self.reading.format)
+    }
 }
 
 /// One stored frame and where it goes.
@@ -80,7 +92,7 @@ pub(super) fn assemble(
     // Until all is decoded, what is there is overwritten if anything fails.
     let mut voxels = Zeroizing::new(allocate(&[columns, rows, per_channel, channels.len()], limits)?);
     let wanted = Wanted { slices, order: &order, per_channel, colours, keeps_pixels };
-    let Filled { instances, frames, pixels } = fill(members, &wanted, &mut voxels, limits, control)?;
+    let Filled { instances, frames, blacked_out, pixels } = fill(members, &wanted, &mut voxels, limits, control)?;
     if let Some(upright) = upright {
         let [columns, rows, slices] = geometry.dims;
         let mut grids = Zeroizing::new(allocate(&[columns, rows, slices, channels.len()], limits)?);
@@ -90,7 +102,7 @@ pub(super) fn assemble(
         }
         voxels = grids;
     }
-    Ok(Assembled { instances, frames, voxels: Arc::new(std::mem::take(&mut *voxels)), channels, geometry, pixels })
+    Ok(Assembled { instances, frames, blacked_out, voxels: Arc::new(std::mem::take(&mut *voxels)), channels, geometry, pixels })
 }
 
 /// Each channel of pixels in colour is three, one after the other.
@@ -122,6 +134,7 @@ struct Wanted<'a> {
 struct Filled {
     instances: Vec<Instance>,
     frames: Vec<FrameOf>,
+    blacked_out: Vec<Vec<Region>>,
     pixels: Vec<StoredPixels>,
 }
 
@@ -150,7 +163,7 @@ fn fill(members: Vec<Candidate>, wanted: &Wanted<'_>, voxels: &mut [f32], limits
             places.push(Place { tile: slice.tile.unwrap_or(0), colour, voxels: chunk });
         }
     }
-    let parts = members.into_iter().map(split).collect::<Result<Vec<_>>>()?;
+    let parts = members.into_iter().map(|member| split(member, limits)).collect::<Result<Vec<_>>>()?;
     let (stored, mut instances): (Vec<Arc<Stored>>, Vec<Option<Instance>>) =
         parts.into_iter().map(|(stored, instance)| (stored, Some(instance))).unzip();
     let mut jobs = Vec::with_capacity(places_of.len());
@@ -170,12 +183,13 @@ fn fill(members: Vec<Candidate>, wanted: &Wanted<'_>, voxels: &mut [f32], limits
     }
     // From here on the jobs alone hold the files' bytes, unless they are kept.
     let kept = if keeps_pixels { met.iter().filter_map(|member| stored.get(*member)).map(Arc::clone).collect() } else { Vec::new() };
+    let blacked_out = met.iter().filter_map(|member| stored.get(*member)).map(|stored| stored.blackout.regions.clone()).collect();
     drop(stored);
     let (done, total) = (AtomicUsize::new(0), jobs.len());
     // Every thread writes its own slices and reads shared bytes, so the result does not depend on how many there are.
     jobs.into_par_iter().try_for_each(|mut job| {
         control.check()?;
-        decode_into(&job.stored, job.frame, &job.transform, &mut job.places, limits).map_err(|error| in_file(job.stored.number, error))?;
+        decode_into(&job.stored, job.frame, &job.transform, &mut job.places).map_err(|error| in_file(job.stored.number, error))?;
         // The counter carries no result.
         control.progress("load", (done.fetch_add(1, Ordering::Relaxed) + 1) as f64 / total as f64);
         Ok::<(), Error>(())
@@ -186,20 +200,21 @@ fn fill(members: Vec<Candidate>, wanted: &Wanted<'_>, voxels: &mut [f32], limits
         StoredPixels::new(stored).map_err(|error| in_file(number, error))
     };
     let pixels = kept.into_iter().map(keep).collect::<Result<_>>()?;
-    Ok(Filled { instances, frames, pixels })
+    Ok(Filled { instances, frames, blacked_out, pixels })
 }
 
 /// A file's pixels and its header, apart.
-fn split(member: Candidate) -> Result<(Arc<Stored>, Instance)> {
-    let Candidate { number, instance, shape, syntax, reading, frames } = member;
+fn split(member: Candidate, limits: &Limits) -> Result<(Arc<Stored>, Instance)> {
+    let Candidate { number, instance, shape, syntax, reading, frames, regions } = member;
     let reading = reading.map_err(|error| in_file(number, error))?;
-    Ok((Arc::new(Stored { number, shape, syntax, reading, frames }), instance))
+    let blackout = Blackout::new(regions, &instance.dataset, reading.format).map_err(|error| in_file(number, error))?;
+    Ok((Arc::new(Stored { number, shape, syntax, reading, frames, blackout, inflate_ratio: limits.inflate_ratio }), instance))
 }
 
 /// One frame from its stored bytes to its voxels.
-fn decode_into(stored: &Stored, frame: usize, transform: &Transform, places: &mut [Place<'_>], limits: &Limits) -> Result<()> {
-    let Stored { shape, syntax, reading, frames, .. } = stored;
-    let samples = decode(frames.frame(frame)?, shape, *syntax, limits.inflate_ratio)?;
+fn decode_into(stored: &Stored, frame: usize, transform: &Transform, places: &mut [Place<'_>]) -> Result<()> {
+    let Stored { shape, reading, .. } = stored;
+    let samples = stored.samples(frame)?;
     let Reading { format, mosaic } = reading;
     let volumes = format.colour().volumes();
     match (mosaic, places) {
@@ -245,13 +260,13 @@ fn allocate(dims: &[usize], limits: &Limits) -> Result<Vec<f32>> {
 pub(super) fn decode_all(member: Candidate, limits: &Limits) -> Result<Vec<f32>> {
     let (frames, colours) = (member.shape.frames as usize, member.samples());
     let plane = (member.shape.rows * member.shape.columns) as usize;
-    let (stored, instance) = split(member)?;
+    let (stored, instance) = split(member, limits)?;
     let mut voxels = vec![0.0; plane * frames * colours];
     for frame in 0..frames {
         let transform = transform(&instance.dataset, frame, stored.reading.format)?;
         let chunks = voxels.chunks_mut(plane).enumerate().filter(|(chunk, _)| chunk % frames == frame);
         let mut places: Vec<Place<'_>> = chunks.map(|(chunk, voxels)| Place { tile: 0, colour: chunk / frames, voxels }).collect();
-        decode_into(&stored, frame, &transform, &mut places, limits)?;
+        decode_into(&stored, frame, &transform, &mut places)?;
     }
     Ok(voxels)
 }

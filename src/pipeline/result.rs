@@ -96,12 +96,7 @@ impl StudyResult {
                 .collect();
             json.insert("segmentation".into(), json!({"labels": labels, "model": identity(mask.model())}));
         }
-        let deid = &findings.deid;
-        json.insert(
-            "deidentification".into(),
-            json!({"deidentified": deid.deidentified, "removed": deid.removed, "emptied": deid.emptied, "replaced": deid.replaced,
-                "uids": deid.uids, "kept": deid.kept}),
-        );
+        json.insert("deidentification".into(), deidentification(&findings.deid));
         if let Some(metadata) = &findings.metadata {
             json.insert("metadata".into(), metadata.clone());
         }
@@ -275,6 +270,20 @@ pub(super) fn ppm(value: f64) -> i64 {
 /// A name in the form the audit log takes: printable ASCII, no path separators, everything else an underscore.
 pub(super) fn words(text: &str) -> String {
     text.chars().map(|c| if matches!(c, ' '..='~') && c != '/' && c != '\\' { c } else { '_' }).collect()
+}
+
+/// What was done to the headers, by action and by the rule that asked for it.
+fn deidentification(report: &deid::Report) -> Value {
+    let counts = |counts: &deid::Counts| -> Map<String, Value> { counts.named().into_iter().map(|(name, count)| (name.to_owned(), count.into())).collect() };
+    let mut json = counts(&report.total);
+    json.insert("deidentified".into(), report.deidentified.into());
+    if report.deidentified {
+        let by_rule: Map<String, Value> = report.by_rule.iter().map(|(rule, part)| ((*rule).to_owned(), counts(part).into())).collect();
+        json.insert("by_rule".into(), by_rule.into());
+        json.insert("blacked_out".into(), report.blacked_out.into());
+        json.insert("codes".into(), report.codes.clone().into());
+    }
+    json.into()
 }
 
 fn identity(model: &ModelIdentity) -> Value {

@@ -1,6 +1,9 @@
 //! From configuration to what each stage takes. The stages know nothing of keys and files; this is the only place that does.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::Config;
@@ -138,10 +141,22 @@ fn deid_options(config: &Config) -> Result<deid::Options> {
     }
     let named = |key, default: &str| config.text(key).filter(|text| !text.is_empty()).unwrap_or_else(|| default.to_owned());
     let date_shift = deid::DateShift::from_name(named("deid.date_shift", "patient").trim())?;
-    let burned_in = deid::BurnedIn::from_name(named("deid.burned_in", "quarantine").trim())?;
-    let options = deid::Options { options: config.list("deid.options")?, date_shift, burned_in };
+    let reason = config.text("deid.burned_in_reason").unwrap_or_default();
+    let burned_in = deid::BurnedIn::from_name(named("deid.burned_in", "quarantine").trim(), &reason)?;
+    let device_rules = config.path("deid.device_rules")?.map(|path| device_rules(&path)).transpose()?;
+    let options = deid::Options { options: config.list("deid.options")?, date_shift, burned_in, device_rules };
     options.check()?;
     Ok(options)
+}
+
+/// A file of rules may have this many bytes.
+const RULES_BYTES: u64 = 4 << 20;
+
+fn device_rules(path: &Path) -> Result<Arc<deid::DeviceRules>> {
+    let unreadable = |_| Error::new(Kind::ConfigInvalidValue, "deid.device_rules names a file that cannot be read");
+    let mut text = String::new();
+    File::open(path).map_err(unreadable)?.take(RULES_BYTES).read_to_string(&mut text).map_err(unreadable)?;
+    deid::DeviceRules::from_json(&text).map(Arc::new)
 }
 
 fn recipe(config: &Config) -> Result<imaging::Recipe> {

@@ -186,6 +186,9 @@ impl Run<'_> {
         if self.writes_dicom() {
             loader = loader.keep_pixels();
         }
+        if let Some(regions_of) = self.settings.deid.regions_of()?.filter(|_| self.does(Operation::Anonymize)) {
+            loader = loader.black_out(regions_of);
+        }
         for (number, bytes) in self.request.instances.iter().enumerate() {
             loader.add(number, Plain::new(bytes.to_vec()), self.control)?;
         }
@@ -215,18 +218,21 @@ impl Run<'_> {
         if !report.deidentified {
             return self.recorder.success("study.released_identified", Vec::new());
         }
-        self.recorder.success(
-            "study.deidentified",
-            vec![
-                ("profile", Value::Text("basic".to_owned())),
-                ("options", Value::Text(self.settings.deid.options.join(","))),
-                ("burned_in_allowed", Value::Flag(self.settings.deid.burned_in == deid::BurnedIn::Accept)),
-                ("removed", integer(report.removed)),
-                ("emptied", integer(report.emptied)),
-                ("replaced", integer(report.replaced)),
-                ("uids", integer(report.uids)),
-            ],
-        )
+        let options = &self.settings.deid;
+        let mut detail = vec![
+            ("profile", Value::Text("basic".to_owned())),
+            ("options", Value::Text(options.options.join(","))),
+            ("burned_in", Value::Text(options.burned_in.name().to_owned())),
+            ("blacked_out", integer(report.blacked_out)),
+            ("removed", integer(report.total.removed)),
+            ("emptied", integer(report.total.emptied)),
+            ("replaced", integer(report.total.replaced)),
+            ("uids", integer(report.total.uids)),
+        ];
+        if let deid::BurnedIn::Allow(reason) = &options.burned_in {
+            detail.push(("burned_in_reason", Value::Text(reason.clone())));
+        }
+        self.recorder.success("study.deidentified", detail)
     }
 
     fn writes_dicom(&self) -> bool {

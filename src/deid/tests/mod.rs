@@ -74,6 +74,7 @@ fn study(instances: Vec<Instance>) -> IdentifiedStudy {
         modality: "MR".to_owned(),
         left_out: 0,
         frames: Vec::new(),
+        blacked_out: Vec::new(),
         pixels: Vec::new(),
         channels: vec![Default::default()],
     }

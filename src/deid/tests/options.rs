@@ -18,8 +18,15 @@ fn unknown_and_contradicting_options_are_refused_with_the_valid_names() {
     {
         assert_eq!(DateShift::from_name(name).ok(), shift);
     }
-    for (name, policy) in [("quarantine", Some(BurnedIn::Quarantine)), ("accept", Some(BurnedIn::Accept)), ("", None)] {
-        assert_eq!(BurnedIn::from_name(name).ok(), policy);
+    for (name, reason, policy) in [
+        ("quarantine", "", Some(BurnedIn::Quarantine)),
+        ("blackout", "", Some(BurnedIn::BlackOut)),
+        ("allow", "seen by two readers ", Some(BurnedIn::Allow("seen by two readers".to_owned()))),
+        ("allow", " ", None),
+        ("allow", "line\nbreak", None),
+        ("", "", None),
+    ] {
+        assert_eq!(BurnedIn::from_name(name, reason).ok(), policy);
     }
 }
 

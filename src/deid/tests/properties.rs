@@ -114,9 +114,9 @@ proptest! {
             }
         }
         // Only what this library wrote itself is taken away before it is written again: four attributes and three elements of each code.
-        prop_assert_eq!(second.report().emptied, 0);
+        prop_assert_eq!(second.report().total.emptied, 0);
         let written = 3 * (3 + 1 + 1) as u64;
-        prop_assert_eq!(second.report().removed, written);
+        prop_assert_eq!(second.report().total.removed, written);
     }
 
     #[test]

@@ -50,6 +50,17 @@ impl Samples<'_> {
     pub(super) fn bytes(&self) -> &[u8] {
         self.stored.bytes()
     }
+
+    /// The same samples with other bytes, of the same length; lent ones are copied.
+    pub(super) fn changed(mut self, change: impl FnOnce(&mut [u8])) -> Self {
+        if let Stored::Lent(bytes) = &self.stored {
+            self.stored = Stored::Joined(Plain::new(bytes.to_vec()));
+        }
+        if let Stored::Joined(bytes) = &mut self.stored {
+            change(bytes);
+        }
+        self
+    }
 }
 
 /// How a transfer syntax is decoded.
