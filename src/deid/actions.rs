@@ -12,9 +12,10 @@ use dicom_object::InMemDicomObject;
 use dicom_object::mem::InMemElement;
 
 use super::dates::Shift;
+use super::mapping::Mapping;
 use super::pseudonym::{Patient, ae_title};
-use super::residual::Harvest;
 use super::report::{Done, Report};
+use super::residual::Harvest;
 use super::rules::{Action, Decision, Place, Reason, Rules, overlay_bit};
 use super::structured::{Verdict, judge, scheme_of};
 use super::table::{Choice, Relief};
@@ -33,6 +34,7 @@ pub(crate) struct Study<'a> {
     pub(crate) shift: Shift,
     /// Lower-case components of every name in the study: words that a cleaned text must not keep.
     pub(crate) names: &'a HashSet<String>,
+    pub(crate) keeps_mapping: bool,
 }
 
 /// Walks one instance.
@@ -40,11 +42,12 @@ pub(crate) struct Worker<'a> {
     study: &'a Study<'a>,
     pub(crate) report: Report,
     pub(crate) harvest: Harvest,
+    pub(crate) mapping: Option<Mapping>,
 }
 
 impl<'a> Worker<'a> {
     pub(crate) fn new(study: &'a Study<'a>) -> Worker<'a> {
-        Worker { study, report: Report::default(), harvest: Harvest::default() }
+        Worker { study, report: Report::default(), harvest: Harvest::default(), mapping: study.keeps_mapping.then(Mapping::default) }
     }
 
     /// The de-identified data set of an instance.
@@ -182,6 +185,9 @@ impl<'a> Worker<'a> {
                 };
                 self.harvest.lost(tag, vr, &texts(primitive), true);
                 self.harvest.made(&text);
+                if let (Some(mapping), Tag(0x0010, 0x0020), Some(id)) = (&mut self.mapping, tag, texts(primitive).first()) {
+                    mapping.patient(id, &text);
+                }
                 self.report.count(Done::Replaced, reason);
                 return Ok(Some(text_value(vr, vec![text])));
             }
@@ -221,6 +227,9 @@ impl<'a> Worker<'a> {
             if old != new {
                 self.harvest.lost(tag, vr, std::slice::from_ref(old), true);
                 self.harvest.made(new);
+                if let Some(mapping) = &mut self.mapping {
+                    mapping.uid(old, new);
+                }
                 self.report.count(Done::Remapped, reason);
             }
         }

@@ -22,8 +22,13 @@ mod actions;
 mod attributes;
 mod burned_in;
 mod dates;
+mod device_rules;
 mod file;
+mod iod;
 mod json;
+mod lists;
+mod mapping;
+mod options;
 mod private;
 mod pseudonym;
 mod quarantine;
@@ -39,7 +44,7 @@ mod uids;
 mod value;
 mod vocabulary;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::sync::Arc;
 
@@ -51,105 +56,24 @@ use rayon::prelude::*;
 use crate::control::Control;
 pub use crate::dicom::geometry::{Finding, Frames};
 pub use crate::dicom::{Channel, FrameOf, Geometry, Mark, Verdict};
-use crate::dicom::{IdentifiedStudy, Instance, Region, RegionsOf, StoredPixels};
+use crate::dicom::{IdentifiedStudy, Instance, Region, StoredPixels};
 use crate::error::{Error, Kind, Result, Stage};
 use crate::secret::Secret;
 use actions::{Study, Worker};
-pub use burned_in::{BurnedIn, DeviceRules};
+pub use burned_in::BurnedIn;
 use dates::Shift;
+pub use device_rules::DeviceRules;
+use iod::Attributes;
+pub use mapping::Mapping;
+use options::rules_in_order;
+pub use options::{DateShift, Options, Strictness};
 use pseudonym::Patient;
-pub use report::{Counts, Report};
 use report::Done;
+pub use report::{Counts, Report};
 use residual::{Harvest, Searcher};
-use rules::{Choices, Place, Reason, Rules, Scheme};
+use rules::{Place, Reason, Rules, Scheme};
 pub use statement::conformance_statement;
 use table::{Choice, tables};
-
-/// How a study is de-identified. The pipeline fills it from `deid.*`. The default is the Basic Profile alone.
-#[derive(Clone, Debug, Default)]
-pub struct Options {
-    /// PS3.15 options by the table's names (`retain_uids`, ...). Empty = Basic Profile alone.
-    pub options: Vec<String>,
-    /// How dates move when `retain_longitudinal_modified_dates` is among the options; without it no date is kept at all.
-    pub date_shift: DateShift,
-    /// What happens to images whose pixels may carry text.
-    pub burned_in: BurnedIn,
-    /// Rules of devices that come before the built-in ones.
-    pub device_rules: Option<Arc<DeviceRules>>,
-}
-
-/// How dates move (`deid.date_shift`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DateShift {
-    /// Every patient by a number of weeks of their own, 52 to 520, that follows from the project key.
-    #[default]
-    Patient,
-    /// All patients of the project by the same number of weeks, at least one.
-    Weeks(u16),
-}
-
-impl Options {
-    /// Names of the options, in the order of the table.
-    pub fn names() -> impl Iterator<Item = &'static str> {
-        Choice::ALL.into_iter().map(Choice::name)
-    }
-
-    /// Fails with [`Kind::ConfigInvalidValue`] when a name is unknown or two options contradict each other.
-    pub fn check(&self) -> Result<()> {
-        self.choices().map(|_| ())
-    }
-
-    /// Which regions of an image a [`crate::dicom::Loader`] is to overwrite, where `burned_in` asks for it.
-    pub fn regions_of(&self) -> Result<Option<RegionsOf>> {
-        if self.burned_in != BurnedIn::BlackOut {
-            return Ok(None);
-        }
-        let (own, built_in) = (self.device_rules.clone(), DeviceRules::built_in()?);
-        Ok(Some(Arc::new(move |dataset| {
-            let class = dataset.get(Tag(0x0008, 0x0016)).and_then(|element| element.value().primitive()).map(value::texts);
-            let class = class.and_then(|texts| texts.into_iter().next()).unwrap_or_default();
-            burned_in::regions(&rules_in_order(own.as_deref(), built_in), class.trim(), dataset).unwrap_or_default()
-        })))
-    }
-
-    fn choices(&self) -> Result<Choices> {
-        let invalid = |detail: String| Error::new(Kind::ConfigInvalidValue, detail);
-        let mut choices = Choices::default();
-        for (index, name) in self.options.iter().enumerate() {
-            let choice = Choice::from_name(name.trim()).ok_or_else(|| {
-                let names: Vec<_> = Options::names().collect();
-                invalid(format!("item {} of deid.options is no option of the profile", index + 1))
-                    .with_hint(format!("the options are {}", names.join(", ")))
-            })?;
-            choices = choices.with(choice);
-        }
-        if choices.has(Choice::FullDates) && choices.has(Choice::ModifiedDates) {
-            // PS3.15 E.3.6: an instance carries either its dates or modified ones.
-            return Err(invalid("deid.options asks for full dates and for modified dates".to_owned()).with_hint("keep one of the two"));
-        }
-        if self.date_shift == DateShift::Weeks(0) {
-            return Err(invalid("deid.date_shift is zero weeks".to_owned()).with_hint("use patient, or weeks:N with N of at least 1"));
-        }
-        Ok(choices)
-    }
-}
-
-/// A user's rules of devices before those of the library.
-fn rules_in_order<'a>(own: Option<&'a DeviceRules>, built_in: &'a DeviceRules) -> Vec<&'a DeviceRules> {
-    own.into_iter().chain([built_in]).collect()
-}
-
-impl DateShift {
-    /// Reads `patient` or `weeks:N`.
-    pub fn from_name(name: &str) -> Result<DateShift> {
-        let weeks = name.strip_prefix("weeks:").and_then(|number| number.parse().ok()).filter(|weeks| *weeks > 0);
-        match (name, weeks) {
-            ("patient", _) => Ok(DateShift::Patient),
-            (_, Some(weeks)) => Ok(DateShift::Weeks(weeks)),
-            _ => Err(Error::new(Kind::ConfigInvalidValue, "deid.date_shift").with_hint("use patient, or weeks:N with N of at least 1")),
-        }
-    }
-}
 
 /// A study that may leave this module: the only thing a [`crate::imaging::Volume`] can be made from.
 pub struct ReleasedStudy {
@@ -161,6 +85,7 @@ pub struct ReleasedStudy {
     pub(crate) geometry: Geometry,
     pub(crate) modality: String,
     pub(crate) report: Report,
+    pub(crate) mapping: Option<Mapping>,
 }
 
 /// De-identifies a study: headers by the profile and options, pixels by quarantine, everything checked for what is left over.
@@ -182,6 +107,7 @@ pub fn deidentify(study: IdentifiedStudy, options: &Options, project_key: &Secre
         .enumerate()
         .map(|(number, instance)| quarantine::admit(number, instance, &options.burned_in, &device_rules, regions(number)))
         .collect::<Result<_>>()?;
+    let defined = defined(&classes, options.strictness)?;
     let (issuer, id) = identity(&instances)?;
     let patient = Patient::new(&issuer, &id)?;
     let pseudonym = patient.pseudonym(key);
@@ -190,24 +116,42 @@ pub fn deidentify(study: IdentifiedStudy, options: &Options, project_key: &Secre
         DateShift::Weeks(weeks) => weeks,
     };
     let names = names(&instances);
-    let study = Study { rules: &rules, key, pseudonym: &pseudonym, shift: Shift::weeks(weeks), names: &names };
+    let study = Study {
+        rules: &rules,
+        key,
+        pseudonym: &pseudonym,
+        shift: Shift::weeks(weeks),
+        names: &names,
+        keeps_mapping: options.keeps_mapping,
+    };
     control.progress("anonymize", 0.0);
-    let done: Vec<(Instance, Report, Harvest)> = instances
+    let done: Vec<Released> = instances
         .into_par_iter()
         .zip(classes)
         .enumerate()
         .map(|(number, (instance, class))| {
             control.check()?;
-            release_instance(&study, instance, &class, regions(number), pixels.get(number))
+            let object = Object { class: &class, defined: defined.get(&class), blacked_out: regions(number), pixels: pixels.get(number) };
+            release_instance(&study, instance, &object)
         })
         .collect::<Result<_>>()?;
     control.progress("anonymize", 0.5);
 
     let (mut released, mut report, mut harvest) = (Vec::with_capacity(done.len()), Report::default(), Harvest::default());
-    for (instance, part, found) in done {
-        released.push(instance);
-        report.add(&part);
-        harvest.merge(found);
+    let mut mapping = options.keeps_mapping.then(Mapping::default);
+    for part in done {
+        released.push(part.instance);
+        report.add(&part.report);
+        harvest.merge(part.harvest);
+        if let (Some(mapping), Some(part)) = (&mut mapping, part.mapping) {
+            mapping.merge(part);
+        }
+    }
+    if let Some(mapping) = &mut mapping {
+        mapping.patient(&id, &pseudonym);
+        if rules.choices.has(Choice::ModifiedDates) {
+            mapping.days(&id, i64::from(weeks) * 7);
+        }
     }
     // An instance that this library released before says so in these words.
     harvest.made(&attributes::method(&rules));
@@ -226,14 +170,14 @@ pub fn deidentify(study: IdentifiedStudy, options: &Options, project_key: &Secre
     report.pseudonym = pseudonym;
     // The loader's word for the modality is a value of the header like any other.
     let modality = if value::is_valid(VR::CS, std::slice::from_ref(&modality)) { modality } else { "OT".to_owned() };
-    Ok(ReleasedStudy { instances: released, frames, pixels, voxels, channels, geometry, modality, report })
+    Ok(ReleasedStudy { instances: released, frames, pixels, voxels, channels, geometry, modality, report, mapping })
 }
 
 /// The single function that honours `auto_anonymize = false`; what it returns says that it is not de-identified.
 pub fn release_identified(study: IdentifiedStudy) -> ReleasedStudy {
     let IdentifiedStudy { instances, frames, voxels, channels, geometry, modality, .. } = study;
     // Files are written of de-identified studies only.
-    ReleasedStudy { instances, frames, pixels: Vec::new(), voxels, channels, geometry, modality, report: Report::default() }
+    ReleasedStudy { instances, frames, pixels: Vec::new(), voxels, channels, geometry, modality, report: Report::default(), mapping: None }
 }
 
 impl ReleasedStudy {
@@ -253,6 +197,10 @@ impl ReleasedStudy {
     pub fn report(&self) -> &Report {
         &self.report
     }
+    /// Old and new identifiers, where they were asked for.
+    pub fn mapping(&self) -> Option<&Mapping> {
+        self.mapping.as_ref()
+    }
     /// De-identified metadata in the DICOM JSON Model (PS3.18 Annex F), of the first instance.
     ///
     /// Of a study that was released as it is, only Patient Identity Removed (0012,0062) `NO`: this text may go anywhere.
@@ -267,20 +215,47 @@ impl ReleasedStudy {
     }
 }
 
-/// One instance by the rules, with file meta information of our own.
-fn release_instance(
-    study: &Study<'_>,
+/// An instance as it is released, and what was learned on the way.
+struct Released {
     instance: Instance,
-    class: &str,
-    blacked_out: &[Region],
-    pixels: Option<&StoredPixels>,
-) -> Result<(Instance, Report, Harvest)> {
+    report: Report,
+    harvest: Harvest,
+    mapping: Option<Mapping>,
+}
+
+/// What is known of an instance before its attributes are looked at.
+struct Object<'a> {
+    class: &'a str,
+    defined: Option<&'a Attributes>,
+    blacked_out: &'a [Region],
+    pixels: Option<&'a StoredPixels>,
+}
+
+/// The attributes of each class's IOD, where nothing else may stay.
+fn defined(classes: &[String], strictness: Strictness) -> Result<HashMap<String, Attributes>> {
+    let mut defined = HashMap::new();
+    for (number, class) in classes.iter().enumerate().filter(|_| strictness == Strictness::Strict) {
+        if defined.contains_key(class) {
+            continue;
+        }
+        let Some(attributes) = iod::attributes(class)? else {
+            let why = format!("instance {number}: a SOP class whose attributes are not known, which deid.strictness asks for");
+            return Err(Error::new(Kind::SopClassQuarantined, why));
+        };
+        defined.insert(class.clone(), attributes);
+    }
+    Ok(defined)
+}
+
+/// One instance by the rules, with file meta information of our own.
+fn release_instance(study: &Study<'_>, instance: Instance, object: &Object<'_>) -> Result<Released> {
+    let Object { class, defined, blacked_out, pixels } = *object;
     let Instance { meta, dataset } = instance;
     let mut worker = Worker::new(study);
-    let place = Place { iod: study.rules.tables.iod(class), top: true, bare: false, scheme: Scheme::None, overlays: 0 };
+    let place = Place { iod: study.rules.tables.iod(class), top: true, bare: false, scheme: Scheme::None, defined, overlays: 0 };
     let mut dataset = worker.instance(dataset, place)?;
     // What named the file, its sender and its software in group 0002 is gone with the old file meta information.
-    let (mut report, mut harvest) = (worker.report, worker.harvest);
+    let Worker { mut report, mut harvest, mut mapping, .. } = worker;
     let titles = [&meta.source_application_entity_title, &meta.sending_application_entity_title, &meta.receiving_application_entity_title];
     for title in titles.into_iter().flatten() {
         harvest.lost(Tag(0x0002, 0x0016), VR::AE, std::slice::from_ref(title), false);
@@ -292,6 +267,9 @@ fn release_instance(
     if !kept {
         harvest.lost(Tag(0x0002, 0x0003), VR::UI, &[old.to_owned()], true);
         harvest.made(&new);
+        if let Some(mapping) = &mut mapping {
+            mapping.uid(old, &new);
+        }
     }
     // A file without its own SOP Instance UID gets the one of its file meta information; where they differ, the data set is right.
     let inner = dataset.get(Tag(0x0008, 0x0018)).and_then(|element| element.value().primitive()).map(value::texts);
@@ -303,7 +281,8 @@ fn release_instance(
     if let Some(pixels) = pixels {
         pixels.describe(&mut dataset);
     }
-    Ok((Instance { meta: attributes::file_meta(class, &uid, EXPLICIT_VR_LITTLE_ENDIAN.uid())?, dataset }, report, harvest))
+    let meta = attributes::file_meta(class, &uid, EXPLICIT_VR_LITTLE_ENDIAN.uid())?;
+    Ok(Released { instance: Instance { meta, dataset }, report, harvest, mapping })
 }
 
 /// Issuer and id of the study's patient: the same in every instance.

@@ -7,7 +7,8 @@
 use dicom_core::Tag;
 use dicom_object::InMemDicomObject;
 
-use super::burned_in::{self, BurnedIn, DeviceRules, STORAGE, is_under};
+use super::burned_in::{self, BurnedIn, STORAGE, is_under};
+use super::device_rules::DeviceRules;
 use super::uids;
 use super::value::texts;
 use crate::dicom::{Instance, Region};
@@ -26,12 +27,19 @@ pub(crate) const WITHOUT_RULE: &[(&str, &str)] = &[
 ];
 
 /// The SOP class of an instance that may be de-identified. `blacked_out` are the regions of its frames that were overwritten.
-pub(crate) fn admit(number: usize, instance: &Instance, policy: &BurnedIn, rules: &[&DeviceRules], blacked_out: &[Region]) -> Result<String> {
+pub(crate) fn admit(
+    number: usize,
+    instance: &Instance,
+    policy: &BurnedIn,
+    rules: &[&DeviceRules],
+    blacked_out: &[Region],
+) -> Result<String> {
     let class = sop_class(number, instance)?;
     if let BurnedIn::Allow(_) = policy {
         return Ok(class);
     }
-    let refuse = |why: String, hint: &str| Err(Error::new(Kind::BurnedInText, format!("instance {number}: {why}")).with_hint(hint.to_owned()));
+    let refuse =
+        |why: String, hint: &str| Err(Error::new(Kind::BurnedInText, format!("instance {number}: {why}")).with_hint(hint.to_owned()));
     const LOOK: &str = "somebody must look at the pixels: set deid.burned_in to allow, with a reason, if they carry no text";
     const RULE: &str = "no rule says where the text stands: add one for the device to deid.device_rules";
     const CHOOSE: &str = "set deid.burned_in to blackout, or to allow with a reason when somebody has looked at the pixels";
@@ -40,7 +48,9 @@ pub(crate) fn admit(number: usize, instance: &Instance, policy: &BurnedIn, rules
         return refuse(format!("rule {name} of devices: the image may be a page of text"), LOOK);
     }
     match (policy, burned_in::regions(rules, &class, dataset), burned_in::sign(&class, dataset)) {
-        (BurnedIn::BlackOut, Some(regions), _) if regions != blacked_out => refuse("its regions of text were not blacked out".to_owned(), LOOK),
+        (BurnedIn::BlackOut, Some(regions), _) if regions != blacked_out => {
+            refuse("its regions of text were not blacked out".to_owned(), LOOK)
+        }
         (BurnedIn::BlackOut, Some(_), _) => Ok(class),
         (BurnedIn::BlackOut, None, Some(sign)) => refuse(sign, RULE),
         // A rule without regions says that the device writes no text.

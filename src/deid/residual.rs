@@ -27,7 +27,7 @@ use dicom_core::{Tag, VR};
 use dicom_object::InMemDicomObject;
 use zeroize::Zeroize;
 
-use super::rules::TECHNICAL_TEXTS;
+use super::lists::TECHNICAL_TEXTS;
 use super::{dates, uids, value, vocabulary};
 use crate::error::{Error, Kind, Result, Stage};
 

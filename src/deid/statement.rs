@@ -9,9 +9,11 @@ use dicom_core::Tag;
 use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry};
 use dicom_dictionary_std::StandardDataDictionary;
 
-use super::burned_in::{CLASSES, DeviceRules, MODALITIES};
+use super::burned_in::{CLASSES, MODALITIES};
+use super::device_rules::DeviceRules;
+use super::iod::EVERYWHERE;
+use super::lists::{LOOKUP_TABLES, PUBLIC_SCHEMES, TECHNICAL_TEXTS, VOCABULARY_TEXTS};
 use super::quarantine::WITHOUT_RULE;
-use super::rules::{LOOKUP_TABLES, PUBLIC_SCHEMES, TECHNICAL_TEXTS, VOCABULARY_TEXTS};
 use super::table::{Choice, Code, Relief, Row, Tables, tables};
 use crate::error::Result;
 
@@ -61,6 +63,11 @@ fn write_statement(out: &mut String, tables: &Tables) -> std::fmt::Result {
     writeln!(out, "\nBinary tables that are kept:\n")?;
     list(out, LOOKUP_TABLES.iter())?;
     writeln!(out, "\nCoding schemes whose codes and meanings are kept: {}.", PUBLIC_SCHEMES.join(", "))?;
+    writeln!(
+        out,
+        "\n## Strictness\n\nAttributes that stay under `strict` in any object, since stored values or places would mean something else without them:\n"
+    )?;
+    list(out, EVERYWHERE.iter())?;
     writeln!(out, "\n{}", RESIDUAL.trim())?;
     write_table(out, tables)
 }
@@ -137,6 +144,9 @@ it are refused by their header, or regions that rules name are blacked out (Clea
 4. Private elements go. With `retain_safe_private`, those that Table E.3.10-1 lists for their private creator stay, creators included;
    their UIDs are remapped and their sequences cleaned inside.
 5. Any other attribute stays only when the public dictionary knows it and its VR cannot carry free text or an identity.
+6. With `deid.strictness` `strict`, what is left stays only if PS3.3 defines it for the object's IOD at the top level, or beneath it
+   (`src/deid/tables/iod-attributes.json`); private elements that an option keeps and the attributes listed under Strictness are spared. An object of
+   a SOP class whose IOD is not known is refused.
 
 A value stays only if it is valid for its VR; otherwise the Basic Profile's action applies to it.
 

@@ -7,7 +7,8 @@
 use dicom_core::Tag;
 use dicom_object::InMemDicomObject;
 
-use super::rules::{Choices, PUBLIC_SCHEMES, Rules, Scheme};
+use super::lists::PUBLIC_SCHEMES;
+use super::rules::{Choices, Rules, Scheme};
 use super::table::{Choice, Code, Relief};
 use super::value::texts;
 

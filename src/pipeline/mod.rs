@@ -21,6 +21,7 @@
 mod capabilities;
 mod download;
 mod key_changes;
+mod mapping;
 mod models;
 mod outputs;
 mod request;

@@ -12,6 +12,8 @@ use crate::config;
 use crate::control::Control;
 use crate::deid::ReleasedStudy;
 use crate::error::{Error, Kind, Result};
+use crate::keys::KeyStore;
+use crate::pipeline::mapping;
 use crate::pipeline::result::StudyResult;
 use crate::report;
 
@@ -49,7 +51,8 @@ impl Staging {
     }
 
     /// Writes every product into the hidden folder; the files of the series, where they are asked for, into a folder of their own in it.
-    pub(super) fn write(mut self, result: &StudyResult, released: &ReleasedStudy, control: &Control) -> Result<Staging> {
+    /// Old and new identifiers, where they were kept, are sealed for the identities of the key store.
+    pub(super) fn write(mut self, result: &StudyResult, released: &ReleasedStudy, keys: &KeyStore, control: &Control) -> Result<Staging> {
         let mut products: Vec<(&str, String)> = Vec::new();
         for format in &self.formats {
             let id = &self.study_id;
@@ -77,6 +80,17 @@ impl Staging {
                 let name = format!("{}_dicom/{uid}.dcm", self.study_id);
                 report::write_atomically(&self.staged.join(&name), &mut |out| released.write_file(index, out))?;
                 self.names.push(name);
+            }
+        }
+        if let Some(mapping) = released.mapping() {
+            let folder = format!("{}_mapping", self.study_id);
+            mapping::seal(mapping, &self.staged, &folder, keys, control)?;
+            for entry in fs::read_dir(self.staged.join(&folder)).map_err(unlisted)? {
+                let name = entry.map_err(unlisted)?.file_name();
+                self.names.push(format!(
+                    "{folder}/{}",
+                    name.to_str().ok_or_else(|| Error::new(Kind::Internal, "a sealed file has an odd name"))?
+                ));
             }
         }
         Ok(self)
@@ -109,6 +123,10 @@ impl Drop for Staging {
             remove_empty(&self.folder, made);
         }
     }
+}
+
+fn unlisted(_: std::io::Error) -> Error {
+    Error::new(Kind::OutputUnwritable, "the folder of the sealed mapping cannot be read")
 }
 
 /// The topmost folder of a path that does not exist yet.

@@ -274,7 +274,9 @@ pub(super) fn words(text: &str) -> String {
 
 /// What was done to the headers, by action and by the rule that asked for it.
 fn deidentification(report: &deid::Report) -> Value {
-    let counts = |counts: &deid::Counts| -> Map<String, Value> { counts.named().into_iter().map(|(name, count)| (name.to_owned(), count.into())).collect() };
+    let counts = |counts: &deid::Counts| -> Map<String, Value> {
+        counts.named().into_iter().map(|(name, count)| (name.to_owned(), count.into())).collect()
+    };
     let mut json = counts(&report.total);
     json.insert("deidentified".into(), report.deidentified.into());
     if report.deidentified {

@@ -144,7 +144,9 @@ fn deid_options(config: &Config) -> Result<deid::Options> {
     let reason = config.text("deid.burned_in_reason").unwrap_or_default();
     let burned_in = deid::BurnedIn::from_name(named("deid.burned_in", "quarantine").trim(), &reason)?;
     let device_rules = config.path("deid.device_rules")?.map(|path| device_rules(&path)).transpose()?;
-    let options = deid::Options { options: config.list("deid.options")?, date_shift, burned_in, device_rules };
+    let strictness = deid::Strictness::from_name(named("deid.strictness", "standard").trim())?;
+    let keeps_mapping = config.text("deid.mapping").is_some_and(|text| text == "sealed");
+    let options = deid::Options { options: config.list("deid.options")?, date_shift, burned_in, strictness, keeps_mapping, device_rules };
     options.check()?;
     Ok(options)
 }

@@ -16,6 +16,7 @@ use crate::imaging::{self, Volume};
 use crate::inference::{Predictor, Segmenter};
 use crate::package::PackageFacts;
 use crate::pipeline::download::{Download, TransferReport};
+use crate::pipeline::mapping;
 use crate::pipeline::models::Task;
 use crate::pipeline::outputs::Staging;
 use crate::pipeline::request::{DownloadMode, Operation, Request};
@@ -82,6 +83,9 @@ impl Run<'_> {
         if self.writes_dicom() && !self.does(Operation::Anonymize) {
             return Err(Error::new(Kind::OutputUnsupported, "dicom files are written of de-identified studies only")
                 .with_hint("add the operation anonymize, or take dicom out of output.formats"));
+        }
+        if self.settings.deid.keeps_mapping && staging.is_some() && self.does(Operation::Anonymize) {
+            mapping::check(&self.inner.keys)?;
         }
         let segment_path = self.model_path(Operation::Segment, Task::Segment)?;
         let predict_path = self.model_path(Operation::Predict, Task::Predict)?;
@@ -156,9 +160,15 @@ impl Run<'_> {
         };
         let mut result = StudyResult::new(findings, Arc::clone(&self.inner.audit));
         if let Some(staging) = staging {
-            let files = self.stage("write", |run| staging.write(&result, &released, run.control)?.publish())?;
-            self.recorder
-                .success("study.written", vec![("files", integer(files)), ("formats", Value::Text(self.settings.formats.join(",")))])?;
+            let files = self.stage("write", |run| staging.write(&result, &released, &run.inner.keys, run.control)?.publish())?;
+            self.recorder.success(
+                "study.written",
+                vec![
+                    ("files", integer(files)),
+                    ("formats", Value::Text(self.settings.formats.join(","))),
+                    ("mapping", Value::Flag(released.mapping().is_some())),
+                ],
+            )?;
         }
         let findings = result.findings_mut();
         findings.seconds = started.elapsed().as_secs_f64();
@@ -222,6 +232,7 @@ impl Run<'_> {
         let mut detail = vec![
             ("profile", Value::Text("basic".to_owned())),
             ("options", Value::Text(options.options.join(","))),
+            ("strictness", Value::Text(options.strictness.name().to_owned())),
             ("burned_in", Value::Text(options.burned_in.name().to_owned())),
             ("blacked_out", integer(report.blacked_out)),
             ("removed", integer(report.total.removed)),

@@ -57,7 +57,7 @@ fn main() {
         } else {
             buffer.clear();
             released.write_file(index, &mut buffer).unwrap();
-            std::fs::write(out.unwrap().join(name).with_extension("dcm"), &buffer).unwrap();
+            std::fs::write(out.unwrap().join(format!("{name}.dcm")), &buffer).unwrap();
             total += buffer.len();
         }
     }
@@ -66,7 +66,7 @@ fn main() {
     println!("{seconds} {} {total} {loaded} {} {}", names.len(), done - loaded, seconds - done);
     if let (true, Some(out)) = (is_memory, out) {
         for (name, bytes) in names.iter().zip(&written) {
-            std::fs::write(out.join(name).with_extension("dcm"), bytes).unwrap();
+            std::fs::write(out.join(format!("{name}.dcm")), bytes).unwrap();
         }
     }
 }

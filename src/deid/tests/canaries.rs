@@ -245,8 +245,8 @@ fn text_that_no_table_names_goes() {
     let tables = tables().unwrap();
     let listed = |tag: Tag| {
         let key = (tag.0, tag.1);
-        rules::TECHNICAL_TEXTS.contains(&key)
-            || rules::VOCABULARY_TEXTS.iter().any(|(listed, _)| *listed == key)
+        lists::TECHNICAL_TEXTS.contains(&key)
+            || lists::VOCABULARY_TEXTS.iter().any(|(listed, _)| *listed == key)
             || matches!(tag, Tag(0x0008, 0x0100..=0x0104 | 0x0119))
     };
     let mut unlisted = Vec::new();
