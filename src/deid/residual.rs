@@ -162,7 +162,8 @@ impl Harvest {
             Sort::Text => length >= 6 && letter,
         };
         let generic = match sort {
-            Sort::Name | Sort::Identifier => vocabulary::is_common_only(text),
+            Sort::Name => vocabulary::is_common_only(text),
+            Sort::Identifier => vocabulary::is_clinical_only(text),
             Sort::Date | Sort::Uid => false,
             Sort::Text => vocabulary::is_generic(text),
         };

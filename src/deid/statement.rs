@@ -176,7 +176,7 @@ const CLEANING: &str = "\
 What C means here, by VR:
 
 - DA, DT: moved as above. TM: stays, if valid. Timezone Offset From UTC: stays, if valid.
-- Text: the words of a fixed vocabulary (anatomy, technique, planes, contrast, makers) and measures such as `T2w` or `1.5mm` stay, unless they
+- Text: the words of a fixed vocabulary (imaging's own and clinical words, none of which is a name in the census lists) and measures such as `T2w` or `1.5mm` stay, unless they
   are part of a name in the study; without such a word the Basic Profile's action applies.
 - AE: a substitute made of the project key, the same for the same title.
 - CS: COERCE and CORRECT stay; other terms get the Basic Profile's action.
