@@ -107,7 +107,8 @@ fn regions_are_black_under_every_transfer_syntax_and_nothing_else_is() {
     let Some(data) = support::test_data() else { return };
     let site = Site::new();
     let rules = site.path("rules.json");
-    std::fs::write(&rules, r#"{"rules": [{"name": "all", "when": {"Modality": ["CT", "MR", "MG"]}, "black": [[10, 20, 50, 30]]}]}"#).unwrap();
+    std::fs::write(&rules, r#"{"rules": [{"name": "all", "when": {"Modality": ["CT", "MR", "MG"]}, "black": [[10, 20, 50, 30]]}]}"#)
+        .unwrap();
     let settings = [("deid.burned_in", "blackout"), ("deid.device_rules", rules.to_str().unwrap())];
     let region = ["10", "20", "50", "30"].map(Path::new);
     let mut compared = 0;
@@ -130,14 +131,14 @@ fn regions_are_black_under_every_transfer_syntax_and_nothing_else_is() {
 fn text_in_pixels_is_refused_or_allowed_for_a_recorded_reason() {
     let site = Site::new();
     study::write_with(&site.path("study"), |_, dataset| {
-        let yes = dicom_core::DataElement::new(dicom_core::Tag(0x0028, 0x0301), dicom_core::VR::CS, dicom_core::PrimitiveValue::from("YES"));
+        let yes =
+            dicom_core::DataElement::new(dicom_core::Tag(0x0028, 0x0301), dicom_core::VR::CS, dicom_core::PrimitiveValue::from("YES"));
         dataset.put(yes);
     });
     let run = |settings: &[(&str, &str)]| processed(&site, &site.path("study"), "S1", settings);
-    for (settings, kind, hint) in [
-        (&[][..], Kind::BurnedInText, "blackout"),
-        (&[("deid.burned_in", "blackout")], Kind::BurnedInText, "deid.device_rules"),
-    ] {
+    for (settings, kind, hint) in
+        [(&[][..], Kind::BurnedInText, "blackout"), (&[("deid.burned_in", "blackout")], Kind::BurnedInText, "deid.device_rules")]
+    {
         let error = run(settings).err().unwrap();
         assert!(error.kind() == kind && error.hint().unwrap().contains(hint), "{error}");
     }
@@ -149,6 +150,85 @@ fn text_in_pixels_is_refused_or_allowed_for_a_recorded_reason() {
     assert!(error.kind() == Kind::ConfigInvalidValue && error.detail().contains("burned_in_reason"), "{error}");
     run(&[("deid.burned_in", "allow"), ("deid.burned_in_reason", "both readers saw no text")]).unwrap();
     assert!(support::any_file_holds(&site.path("audit"), b"both readers saw no text").is_some());
+}
+
+/// `deid::iod::EVERYWHERE`, and Acquisition Duration, which dciodvfy does not know in the General Acquisition Module yet (PS3.3 C.7.10.1).
+const SPARED: [&str; 12] = [
+    "00189073", "00180050", "00180088", "00189087", "00189089", "00200032", "00200037", "00280008", "00280030", "00281052", "00281053",
+    "00281054",
+];
+
+#[test]
+fn a_strict_release_has_nothing_that_its_iod_does_not_define() {
+    let Some(data) = support::test_data() else { return };
+    let site = Site::new();
+    let alone = |path: &str| {
+        let folder = site.path(&path.replace('/', "-"));
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::copy(data.join(path), folder.join("image.dcm")).unwrap();
+        folder
+    };
+    let mut folders = vec![data.join("mr_t1_philips_mprage"), data.join("seg_sr/segmentations/ct-3slice"), alone("mammogram/GH133.dcm")];
+    folders.extend(files(&data.join("enhanced_mr_braintumour")).iter().take(2).map(|path| {
+        let name = path.strip_prefix(&data).unwrap().to_str().unwrap().to_owned();
+        alone(&name)
+    }));
+    let settings = [("deid.strictness", "strict"), ("deid.options", "retain_device_identity,retain_patient_characteristics")];
+    for (number, folder) in folders.iter().enumerate() {
+        let name = format!("S{number}");
+        let output = processed(&site, folder, &name, &settings).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        let written = output.join(format!("{name}_dicom"));
+        let arguments: Vec<&Path> = std::iter::once(written.as_path()).chain(SPARED.map(Path::new)).collect();
+        let Some(said) = script("iod.py", &arguments) else { return };
+        println!("{}: {said}", folder.display());
+    }
+}
+
+#[test]
+fn nothing_of_real_patients_is_left_in_any_file() {
+    let Some(data) = support::test_data() else { return };
+    let site = Site::new();
+    let mut folders: Vec<PathBuf> = ["mr_t1_philips_mprage", "seg_sr/segmentations/ct-3slice"].iter().map(|path| data.join(path)).collect();
+    // Each of these is a series of one file.
+    for (number, file) in ["enhanced_mr_braintumour", "mammogram"].iter().flat_map(|folder| files(&data.join(folder))).enumerate() {
+        let alone = site.path(&format!("alone-{number}"));
+        std::fs::create_dir(&alone).unwrap();
+        std::fs::copy(&file, alone.join("image.dcm")).unwrap();
+        folders.push(alone);
+    }
+    let settings = [("output.formats", "dicom,json,npy,nifti,png"), ("deid.mapping", "sealed")];
+    for (number, folder) in folders.iter().enumerate() {
+        let output =
+            processed(&site, folder, &format!("N{number}"), &settings).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        let (audit, workspace) = (site.path("audit"), site.path("workspace"));
+        let Some(said) = script("identifiers.py", &[folder.as_path(), &output, &audit, &workspace]) else { return };
+        println!("{}: {said}", folder.display());
+        std::fs::remove_dir_all(&output).unwrap();
+    }
+}
+
+#[test]
+fn a_patient_is_the_same_in_every_character_set() {
+    let site = Site::new();
+    let mut seen = std::collections::BTreeSet::new();
+    for (number, charset) in ["ISO_IR 100", "ISO_IR 192", "ISO 2022 IR 100"].into_iter().enumerate() {
+        let folder = site.path(&format!("study-{number}"));
+        study::write_with(&folder, |_, dataset| {
+            let text = |tag, vr, text: &str| dicom_core::DataElement::new(tag, vr, dicom_core::PrimitiveValue::from(text));
+            dataset.put(text(dicom_core::Tag(0x0008, 0x0005), dicom_core::VR::CS, charset));
+            dataset.put(text(dicom_core::Tag(0x0010, 0x0010), dicom_core::VR::PN, "Müßig^Änne"));
+            dataset.put(text(dicom_core::Tag(0x0010, 0x0020), dicom_core::VR::LO, "Ü-7714203"));
+            dataset.put(text(dicom_core::Tag(0x0008, 0x1030), dicom_core::VR::LO, "MR Kopf von Müßig"));
+        });
+        let output = processed(&site, &folder, &format!("C{number}"), &[("deid.options", "clean_descriptors")]).unwrap();
+        let json = std::fs::read_to_string(output.join(format!("C{number}_summary.json"))).unwrap();
+        let summary: serde_json::Value = serde_json::from_str(&json).unwrap();
+        seen.insert(summary["metadata"]["00100020"]["Value"][0].as_str().unwrap().to_owned());
+        let utf8 = "Müßig".as_bytes();
+        let latin = [b'M', 0xFC, 0xDF, b'i', b'g'];
+        assert!(support::any_file_holds(&output, utf8).is_none() && support::any_file_holds(&output, &latin).is_none(), "{charset}");
+    }
+    assert_eq!(seen.len(), 1, "one pseudonym");
 }
 
 /// The options that the answer key is written for.
@@ -199,7 +279,8 @@ fn rules_of(key: &Path) -> String {
     for row in key["rows"].as_array().unwrap().iter().filter(|row| row["predicate"] == "pixels_hidden") {
         let corner = |index: usize| row["rectangle"][index].as_u64().unwrap();
         let (top, left, bottom, right) = (corner(0), corner(1), corner(2), corner(3));
-        let class = if row["study"].as_str().unwrap().ends_with("us") { "1.2.840.10008.5.1.4.1.1.6.1" } else { "1.2.840.10008.5.1.4.1.1.7" };
+        let class =
+            if row["study"].as_str().unwrap().ends_with("us") { "1.2.840.10008.5.1.4.1.1.6.1" } else { "1.2.840.10008.5.1.4.1.1.7" };
         boxes.entry(class).or_default().push([left, top, right - left, bottom - top]);
     }
     let rule = |(class, black): (&str, Vec<[u64; 4]>)| serde_json::json!({"name": class, "when": {"SOPClassUID": class}, "black": black});

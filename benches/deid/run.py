@@ -5,8 +5,9 @@ STUDY is a folder with a real series (170 MR slices, say). Rows from memory to m
 voxels decoded, de-identification, search for what is left, files); dcmanon, dicom-anonymizer, dicognito and deid in Python, each with its own
 default profile and called as its documentation shows. Rows from files to files in /dev/shm: smp and the command dcmanon, both as whole processes.
 
-Seconds in memory are those of the work, without starting Python and with all input already in memory; peak memory is that of the process. What the
-tools take away differs, so the second table counts what of the input's identifying values still stands in the bytes of the output.
+Seconds in memory are those of the work, without starting Python and with all input already in memory; peak memory is that of the process. Rows of
+files are compared with smp's row of files. smp and the command dcmanon use all processors, the tools in Python one. What the tools take away differs,
+so the second table counts what of the input's identifying values still stands in the bytes of the output.
 
 Needs `pydicom`, `dcmanon`, `dicom-anonymizer`, `dicognito` and `deid` in this Python, and `dcmanon` (cargo install dicom-anonymization) in the PATH
 or in $DCMANON; what is absent is left out and said. $DEID_BENCH names a program that was built elsewhere; without it it is built.

@@ -37,9 +37,9 @@ pub(crate) struct Study<'a> {
     pub(crate) keeps_mapping: bool,
 }
 
-/// Walks one instance.
+/// Walks instances, one after the other.
 pub(crate) struct Worker<'a> {
-    study: &'a Study<'a>,
+    pub(crate) study: &'a Study<'a>,
     pub(crate) report: Report,
     pub(crate) harvest: Harvest,
     pub(crate) mapping: Option<Mapping>,

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use dicom_core::header::Header;
+use dicom_core::header::Header as _;
 use dicom_object::InMemDicomObject;
 use dicom_transfer_syntax_registry::entries::EXPLICIT_VR_LITTLE_ENDIAN;
 
@@ -11,6 +11,23 @@ use crate::error::{Error, Kind, Result, Stage};
 
 /// Group of the pixel data; what comes after it in the order of tags is written after it.
 const PIXELS: u16 = 0x7FE0;
+
+/// A released instance as it was searched for what is left over: file meta information of an uncompressed file, and the data set.
+pub(crate) struct Header {
+    bytes: Vec<u8>,
+    body: usize,
+}
+
+impl Header {
+    /// `body`: where the data set begins.
+    pub(super) fn new(bytes: Vec<u8>, body: usize) -> Header {
+        Header { bytes, body }
+    }
+
+    fn data_set(&self) -> &[u8] {
+        self.bytes.get(self.body..).unwrap_or_default()
+    }
+}
 
 impl ReleasedStudy {
     /// Names of the study's files without an ending: the new SOP Instance UIDs, in the order of the volume. None unless the pixels were kept and the
@@ -26,7 +43,8 @@ impl ReleasedStudy {
     /// Those of `out`; an index without a file is invalid input.
     pub fn write_file(&self, index: usize, out: &mut dyn Write) -> io::Result<()> {
         let absent = || io::Error::new(io::ErrorKind::InvalidInput, "the study has no such file");
-        let (instance, pixels) = self.instances.get(index).zip(self.pixels.get(index)).ok_or_else(absent)?;
+        let (header, pixels) = self.headers.get(index).zip(self.pixels.get(index)).ok_or_else(absent)?;
+        let instance = self.instances.get(index).ok_or_else(absent)?;
         let meta = attributes::file_meta(
             uid(&instance.meta.media_storage_sop_class_uid),
             uid(&instance.meta.media_storage_sop_instance_uid),
@@ -37,7 +55,11 @@ impl ReleasedStudy {
         head.extend_from_slice(b"DICM");
         meta.write(&mut head).map_err(io::Error::other)?;
         out.write_all(&head)?;
-        // The header has no element of the pixels' group; nearly always nothing comes after it.
+        // The data set has no element of the pixels' group; nearly always nothing comes after it.
+        if instance.dataset.iter().all(|element| element.tag().group() < PIXELS) {
+            out.write_all(header.data_set())?;
+            return pixels.write(out);
+        }
         let part = |out: &mut dyn Write, is_wanted: &dyn Fn(u16) -> bool| -> io::Result<()> {
             let elements = instance.dataset.iter().filter(|element| is_wanted(element.tag().group()));
             let part = InMemDicomObject::from_element_iter(elements.cloned());
@@ -45,10 +67,7 @@ impl ReleasedStudy {
         };
         part(out, &|group| group < PIXELS)?;
         pixels.write(out)?;
-        match instance.dataset.iter().any(|element| element.tag().group() > PIXELS) {
-            true => part(out, &|group| group > PIXELS),
-            false => Ok(()),
-        }
+        part(out, &|group| group > PIXELS)
     }
 
     /// Checks that files can be written of the study.

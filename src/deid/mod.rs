@@ -63,6 +63,7 @@ use actions::{Study, Worker};
 pub use burned_in::BurnedIn;
 use dates::Shift;
 pub use device_rules::DeviceRules;
+use file::Header;
 use iod::Attributes;
 pub use mapping::Mapping;
 use options::rules_in_order;
@@ -79,6 +80,8 @@ use table::{Choice, tables};
 pub struct ReleasedStudy {
     pub(crate) instances: Vec<Instance>,
     pub(crate) frames: Vec<FrameOf>,
+    /// The data sets as they were searched, for files; none where no pixels were kept.
+    headers: Vec<Header>,
     pub(crate) pixels: Vec<StoredPixels>,
     pub(crate) voxels: Arc<Vec<f32>>,
     pub(crate) channels: Vec<Channel>,
@@ -102,11 +105,13 @@ pub fn deidentify(study: IdentifiedStudy, options: &Options, project_key: &Secre
     }
     let device_rules = rules_in_order(options.device_rules.as_deref(), DeviceRules::built_in()?);
     let regions = |number: usize| blacked_out.get(number).map_or(&[][..], Vec::as_slice);
-    let classes: Vec<String> = instances
-        .iter()
+    // Of several refused instances the first is the error, whatever the threads do.
+    let classes: Vec<Result<String>> = instances
+        .par_iter()
         .enumerate()
         .map(|(number, instance)| quarantine::admit(number, instance, &options.burned_in, &device_rules, regions(number)))
-        .collect::<Result<_>>()?;
+        .collect();
+    let classes = classes.into_iter().collect::<Result<Vec<String>>>()?;
     let defined = defined(&classes, options.strictness)?;
     let (issuer, id) = identity(&instances)?;
     let patient = Patient::new(&issuer, &id)?;
@@ -125,25 +130,33 @@ pub fn deidentify(study: IdentifiedStudy, options: &Options, project_key: &Secre
         keeps_mapping: options.keeps_mapping,
     };
     control.progress("anonymize", 0.0);
-    let done: Vec<Released> = instances
+    // One worker takes several instances: those of a series lose the same values, which are then remembered once.
+    let share = instances.len().div_ceil(4 * rayon::current_num_threads()).max(1);
+    let done: Vec<(Vec<Instance>, Worker<'_>)> = instances
         .into_par_iter()
         .zip(classes)
         .enumerate()
-        .map(|(number, (instance, class))| {
-            control.check()?;
-            let object = Object { class: &class, defined: defined.get(&class), blacked_out: regions(number), pixels: pixels.get(number) };
-            release_instance(&study, instance, &object)
+        .chunks(share)
+        .map(|share| {
+            let (mut worker, mut released) = (Worker::new(&study), Vec::with_capacity(share.len()));
+            for (number, (instance, class)) in share {
+                control.check()?;
+                let object =
+                    Object { class: &class, defined: defined.get(&class), blacked_out: regions(number), pixels: pixels.get(number) };
+                released.push(release_instance(&mut worker, instance, &object)?);
+            }
+            Ok((released, worker))
         })
         .collect::<Result<_>>()?;
     control.progress("anonymize", 0.5);
 
-    let (mut released, mut report, mut harvest) = (Vec::with_capacity(done.len()), Report::default(), Harvest::default());
+    let (mut released, mut report, mut harvest) = (Vec::new(), Report::default(), Harvest::default());
     let mut mapping = options.keeps_mapping.then(Mapping::default);
-    for part in done {
-        released.push(part.instance);
-        report.add(&part.report);
-        harvest.merge(part.harvest);
-        if let (Some(mapping), Some(part)) = (&mut mapping, part.mapping) {
+    for (instances, worker) in done {
+        released.extend(instances);
+        report.add(&worker.report);
+        harvest.merge(worker.harvest);
+        if let (Some(mapping), Some(part)) = (&mut mapping, worker.mapping) {
             mapping.merge(part);
         }
     }
@@ -159,10 +172,17 @@ pub fn deidentify(study: IdentifiedStudy, options: &Options, project_key: &Secre
     drop(harvest);
     let scrubbed: u64 = released.par_iter_mut().map(|instance| residual::scrub(&mut instance.dataset, &searcher)).sum();
     (0..scrubbed).for_each(|_| report.count(Done::Replaced, Reason::Residual));
-    released.par_iter().enumerate().try_for_each(|(number, instance)| {
-        control.check()?;
-        searcher.check(number, &serialize(instance)?)
-    })?;
+    let keeps_headers = !pixels.is_empty();
+    let headers: Vec<Option<Header>> = released
+        .par_iter()
+        .enumerate()
+        .map(|(number, instance)| {
+            control.check()?;
+            let (bytes, body) = serialize(instance)?;
+            searcher.check(number, &bytes)?;
+            Ok(keeps_headers.then(|| Header::new(bytes, body)))
+        })
+        .collect::<Result<_>>()?;
     control.progress("anonymize", 1.0);
 
     report.deidentified = true;
@@ -170,14 +190,16 @@ pub fn deidentify(study: IdentifiedStudy, options: &Options, project_key: &Secre
     report.pseudonym = pseudonym;
     // The loader's word for the modality is a value of the header like any other.
     let modality = if value::is_valid(VR::CS, std::slice::from_ref(&modality)) { modality } else { "OT".to_owned() };
-    Ok(ReleasedStudy { instances: released, frames, pixels, voxels, channels, geometry, modality, report, mapping })
+    let headers = headers.into_iter().flatten().collect();
+    Ok(ReleasedStudy { instances: released, frames, headers, pixels, voxels, channels, geometry, modality, report, mapping })
 }
 
 /// The single function that honours `auto_anonymize = false`; what it returns says that it is not de-identified.
 pub fn release_identified(study: IdentifiedStudy) -> ReleasedStudy {
     let IdentifiedStudy { instances, frames, voxels, channels, geometry, modality, .. } = study;
     // Files are written of de-identified studies only.
-    ReleasedStudy { instances, frames, pixels: Vec::new(), voxels, channels, geometry, modality, report: Report::default(), mapping: None }
+    let (headers, pixels, report) = (Vec::new(), Vec::new(), Report::default());
+    ReleasedStudy { instances, frames, headers, pixels, voxels, channels, geometry, modality, report, mapping: None }
 }
 
 impl ReleasedStudy {
@@ -215,14 +237,6 @@ impl ReleasedStudy {
     }
 }
 
-/// An instance as it is released, and what was learned on the way.
-struct Released {
-    instance: Instance,
-    report: Report,
-    harvest: Harvest,
-    mapping: Option<Mapping>,
-}
-
 /// What is known of an instance before its attributes are looked at.
 struct Object<'a> {
     class: &'a str,
@@ -248,14 +262,14 @@ fn defined(classes: &[String], strictness: Strictness) -> Result<HashMap<String,
 }
 
 /// One instance by the rules, with file meta information of our own.
-fn release_instance(study: &Study<'_>, instance: Instance, object: &Object<'_>) -> Result<Released> {
+fn release_instance(worker: &mut Worker<'_>, instance: Instance, object: &Object<'_>) -> Result<Instance> {
     let Object { class, defined, blacked_out, pixels } = *object;
     let Instance { meta, dataset } = instance;
-    let mut worker = Worker::new(study);
+    let study = worker.study;
     let place = Place { iod: study.rules.tables.iod(class), top: true, bare: false, scheme: Scheme::None, defined, overlays: 0 };
     let mut dataset = worker.instance(dataset, place)?;
     // What named the file, its sender and its software in group 0002 is gone with the old file meta information.
-    let Worker { mut report, mut harvest, mut mapping, .. } = worker;
+    let Worker { report, harvest, mapping, .. } = worker;
     let titles = [&meta.source_application_entity_title, &meta.sending_application_entity_title, &meta.receiving_application_entity_title];
     for title in titles.into_iter().flatten() {
         harvest.lost(Tag(0x0002, 0x0016), VR::AE, std::slice::from_ref(title), false);
@@ -267,7 +281,7 @@ fn release_instance(study: &Study<'_>, instance: Instance, object: &Object<'_>) 
     if !kept {
         harvest.lost(Tag(0x0002, 0x0003), VR::UI, &[old.to_owned()], true);
         harvest.made(&new);
-        if let Some(mapping) = &mut mapping {
+        if let Some(mapping) = mapping {
             mapping.uid(old, &new);
         }
     }
@@ -282,7 +296,7 @@ fn release_instance(study: &Study<'_>, instance: Instance, object: &Object<'_>) 
         pixels.describe(&mut dataset);
     }
     let meta = attributes::file_meta(class, &uid, EXPLICIT_VR_LITTLE_ENDIAN.uid())?;
-    Ok(Released { instance: Instance { meta, dataset }, report, harvest, mapping })
+    Ok(Instance { meta, dataset })
 }
 
 /// Issuer and id of the study's patient: the same in every instance.
@@ -318,17 +332,25 @@ fn names(instances: &[Instance]) -> HashSet<String> {
             }
         }
     }
-    let mut names = HashSet::new();
-    instances.iter().for_each(|instance| collect(&instance.dataset, 64, &mut names));
-    names
+    let of = |instance: &Instance| {
+        let mut names = HashSet::new();
+        collect(&instance.dataset, 64, &mut names);
+        names
+    };
+    let united = |mut one: HashSet<String>, other: HashSet<String>| {
+        one.extend(other);
+        one
+    };
+    instances.par_iter().map(of).reduce(HashSet::new, united)
 }
 
-/// An instance as a file (PS3.10 7.1), in explicit VR, little endian, with an empty preamble.
-fn serialize(instance: &Instance) -> Result<Vec<u8>> {
+/// An instance as a file (PS3.10 7.1), in explicit VR, little endian, with an empty preamble; and where its data set begins.
+fn serialize(instance: &Instance) -> Result<(Vec<u8>, usize)> {
     let failed = || Error::new(Kind::Internal, "a released instance cannot be written").at(Stage::Deidentification);
     let mut bytes = vec![0; 128];
     bytes.write_all(b"DICM").map_err(|_| failed())?;
     instance.meta.write(&mut bytes).map_err(|_| failed())?;
+    let body = bytes.len();
     instance.dataset.write_dataset_with_ts(&mut bytes, &EXPLICIT_VR_LITTLE_ENDIAN.erased()).map_err(|_| failed())?;
-    Ok(bytes)
+    Ok((bytes, body))
 }

@@ -103,12 +103,19 @@ impl Harvest {
 
     /// Remembers the values of a text element that passes as it is.
     pub(crate) fn kept(&mut self, texts: &[String]) {
-        self.kept.extend(texts.iter().map(|text| text.trim().to_lowercase()));
+        for text in texts {
+            let text = text.trim().to_lowercase();
+            if !self.kept.contains(&text) {
+                self.kept.insert(text);
+            }
+        }
     }
 
     /// Remembers a value that this library made.
     pub(crate) fn made(&mut self, text: &str) {
-        self.made.insert(text.to_owned());
+        if !self.made.contains(text) {
+            self.made.insert(text.to_owned());
+        }
     }
 
     /// Takes over what another worker found. The lowest tag stands for a value found under several, whatever the order of merging.
@@ -168,7 +175,10 @@ impl Harvest {
             Sort::Text => vocabulary::is_generic(text),
         };
         if worth_it && !generic && !is_dummy(text) {
-            self.insert(text.to_owned(), (sort, tag));
+            match self.needles.get_mut(text) {
+                Some(known) => *known = (*known).min((sort, tag)),
+                None => self.insert(text.to_owned(), (sort, tag)),
+            }
         }
     }
 

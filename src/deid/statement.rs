@@ -68,6 +68,7 @@ fn write_statement(out: &mut String, tables: &Tables) -> std::fmt::Result {
         "\n## Strictness\n\nAttributes that stay under `strict` in any object, since stored values or places would mean something else without them:\n"
     )?;
     list(out, EVERYWHERE.iter())?;
+    writeln!(out, "\n{}", MAPPING.trim())?;
     writeln!(out, "\n{}", RESIDUAL.trim())?;
     write_table(out, tables)
 }
@@ -217,6 +218,21 @@ const UNLISTED: &str = "\
 
 Sequences are cleaned inside. CS, DS, IS, FD, FL, US, SS, UL, SL, UV, SV and AT stay when valid. UI is remapped unless `retain_uids` is
 chosen. DA, DT and TM follow the option for dates. PN and all other text and bytes go, with these exceptions.";
+
+const MAPPING: &str = "\
+## The list of old and new identifiers
+
+None is kept: whoever has the project key (`deid.project_key`, or the one in the key store) gets the same pseudonyms, shifts and UIDs for the same
+patient in any study, batch or machine, and nobody gets them without it. Where a project needs the way back, `deid.mapping` `sealed` writes `<study_id>_mapping/` to
+`output_path`: a package sealed for the identities of the key store, never in clear on a disk. It holds `patient_id_mapping.csv` and `uid_mapping.csv`
+(`id_old,id_new`, the form that the MIDI-B benchmark reads), and with modified dates `date_shift_mapping.csv` (`id_old,days_earlier`). It opens like any package:
+
+```sh
+smp unseal <study_id>_mapping lists --set cloud.provider=local --set cloud.bucket=OUTPUT_PATH
+```
+
+The result's `deidentification` has what was done, never values: elements removed, emptied, replaced, remapped, kept, cleaned and shifted, in all and by
+the rule that asked for it (`by_rule`), instances blacked out, and the codes.";
 
 const RESIDUAL: &str = "\
 ## Residual check

@@ -176,7 +176,8 @@ impl StoredPixels {
         let is_big = self.stored.syntax.is_some_and(|syntax| syntax.uid() == EXPLICIT_VR_BIG_ENDIAN);
         let unit = if is_big { width } else { 1 };
         let clean = Cleaning::of(self.stored.reading.format, width);
-        if unit == 1 && clean.is_none() {
+        // Most images have nothing beside their stored bits: looking is much cheaper than copying.
+        if unit == 1 && clean.as_ref().is_none_or(|clean| clean.is_clean(bytes)) {
             return out.write_all(bytes);
         }
         let mut buffer = zeroize::Zeroizing::new(Vec::with_capacity(PIECE));
@@ -300,25 +301,68 @@ impl Cleaning {
     }
 
     fn apply(&self, bytes: &mut [u8]) {
-        let low = self.high + 1 - self.stored;
-        // The sign of a signed sample goes on to the top, as its writer must have done (PS3.5 section 8.1.1).
-        let clean = |raw: u32| {
-            let (up, down) = (31 - self.high, 32 - self.stored);
-            match self.signed {
-                true => (((raw << up).cast_signed() >> down).cast_unsigned()) << low,
-                false => ((raw << up) >> down) << low,
-            }
-        };
-        match self.width {
-            1 => bytes.iter_mut().for_each(|byte| *byte = clean(u32::from(*byte)) as u8),
-            2 => bytes
-                .as_chunks_mut::<2>()
-                .0
-                .iter_mut()
-                .for_each(|word| *word = (clean(u32::from(u16::from_le_bytes(*word))) as u16).to_le_bytes()),
-            _ => bytes.as_chunks_mut::<4>().0.iter_mut().for_each(|word| *word = clean(u32::from_le_bytes(*word)).to_le_bytes()),
+        let Cleaning { width, signed, .. } = *self;
+        match (width, signed) {
+            (1, _) => bytes.iter_mut().for_each(|byte| *byte = self.word(u32::from(*byte), 8) as u8),
+            (2, true) => words(bytes, |word| self.signed_16(word)),
+            (2, false) => words(bytes, |word| word & self.mask() as u16),
+            _ => bytes.as_chunks_mut::<4>().0.iter_mut().for_each(|word| *word = self.word(u32::from_le_bytes(*word), 32).to_le_bytes()),
         }
     }
+
+    /// Whether nothing would change.
+    fn is_clean(&self, bytes: &[u8]) -> bool {
+        let differing = |clean: &dyn Fn(&[u8]) -> bool| bytes.chunks(PIECE).all(clean);
+        match (self.width, self.signed) {
+            (1, _) => differing(&|piece| piece.iter().all(|byte| self.word(u32::from(*byte), 8) as u8 == *byte)),
+            // Without a branch for each word, so that many are looked at together.
+            (2, true) => differing(&|piece| bits(piece, |word| word ^ self.signed_16(word)) == 0),
+            (2, false) => {
+                let beside = !self.mask() as u16;
+                differing(&|piece| bits(piece, |word| word & beside) == 0)
+            }
+            _ => differing(&|piece| {
+                piece.as_chunks::<4>().0.iter().all(|word| self.word(u32::from_le_bytes(*word), 32).to_le_bytes() == *word)
+            }),
+        }
+    }
+
+    fn low(&self) -> u32 {
+        self.high + 1 - self.stored
+    }
+
+    /// The stored bits in their place.
+    fn mask(&self) -> u32 {
+        (u32::MAX >> (32 - self.stored)) << self.low()
+    }
+
+    /// The sign of a signed sample goes on to the top, as its writer must have done (PS3.5 section 8.1.1).
+    #[inline(always)]
+    fn signed_16(&self, word: u16) -> u16 {
+        let (up, down) = (15 - self.high, 16 - self.stored);
+        (word.wrapping_shl(up).cast_signed().wrapping_shr(down)).cast_unsigned().wrapping_shl(self.low())
+    }
+
+    fn word(&self, raw: u32, width: u32) -> u32 {
+        let (up, down) = (31 - self.high, 32 - self.stored);
+        let value = match self.signed {
+            true => (((raw << up).cast_signed() >> down).cast_unsigned()) << self.low(),
+            false => ((raw << up) >> down) << self.low(),
+        };
+        value & (u32::MAX >> (32 - width))
+    }
+}
+
+/// All bits that `of` finds in some word of 16 bits.
+#[inline(always)]
+fn bits(bytes: &[u8], of: impl Fn(u16) -> u16) -> u16 {
+    bytes.as_chunks::<2>().0.iter().fold(0, |all, word| all | of(u16::from_le_bytes(*word)))
+}
+
+/// Changes every word of 16 bits.
+#[inline(always)]
+fn words(bytes: &mut [u8], change: impl Fn(u16) -> u16) {
+    bytes.as_chunks_mut::<2>().0.iter_mut().for_each(|word| *word = change(u16::from_le_bytes(*word)).to_le_bytes());
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
+
 use crate::config;
 use crate::control::Control;
 use crate::deid::ReleasedStudy;
@@ -39,7 +41,6 @@ impl Staging {
         }
         let folder = config::expand(output_path)?;
         let made = topmost_missing(&folder);
-        let unwritable = |_| Error::new(Kind::OutputUnwritable, "the output folder cannot be made or written");
         let mut nonce = [0_u8; 8];
         getrandom::fill(&mut nonce).map_err(|_| Error::new(Kind::Internal, "the system gives no random bytes"))?;
         let nonce: String = nonce.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -75,12 +76,15 @@ impl Staging {
         }
         if self.formats.iter().any(|format| format == "dicom") {
             released.check_files()?;
-            for (index, uid) in released.file_names().into_iter().enumerate() {
+            let names: Vec<String> = released.file_names().iter().map(|uid| format!("{}_dicom/{uid}.dcm", self.study_id)).collect();
+            // Before the threads meet in it.
+            let folder = self.staged.join(format!("{}_dicom", self.study_id));
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(unwritable)?;
+            names.par_iter().enumerate().try_for_each(|(index, name)| {
                 control.check()?;
-                let name = format!("{}_dicom/{uid}.dcm", self.study_id);
-                report::write_atomically(&self.staged.join(&name), &mut |out| released.write_file(index, out))?;
-                self.names.push(name);
-            }
+                report::write_atomically(&self.staged.join(name), &mut |out| released.write_file(index, out))
+            })?;
+            self.names.extend(names);
         }
         if let Some(mapping) = released.mapping() {
             let folder = format!("{}_mapping", self.study_id);
@@ -123,6 +127,10 @@ impl Drop for Staging {
             remove_empty(&self.folder, made);
         }
     }
+}
+
+fn unwritable(_: std::io::Error) -> Error {
+    Error::new(Kind::OutputUnwritable, "the output folder cannot be made or written")
 }
 
 fn unlisted(_: std::io::Error) -> Error {

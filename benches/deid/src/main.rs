@@ -1,9 +1,12 @@
 //! A folder of DICOM files de-identified to DICOM files: `memory FOLDER [OUT]` from and to memory, `files FOLDER OUT` from and to files.
 //! Prints seconds, files, bytes of the output, and the seconds of loading, of de-identifying and of writing.
 
+use std::fs::File;
+use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use rayon::prelude::*;
 use smp::control::Control;
 use smp::deid::{Options, deidentify};
 use smp::dicom::geometry::Policy;
@@ -48,19 +51,17 @@ fn main() {
     let released = deidentify(study, &options, &key, &control).unwrap();
     let done = start.elapsed().as_secs_f64();
     let names = released.file_names();
-    let mut total = 0;
-    let mut buffer = Vec::new();
-    for (index, name) in names.iter().enumerate() {
-        if is_memory {
-            released.write_file(index, &mut written[index]).unwrap();
-            total += written[index].len();
-        } else {
-            buffer.clear();
-            released.write_file(index, &mut buffer).unwrap();
-            std::fs::write(out.unwrap().join(format!("{name}.dcm")), &buffer).unwrap();
-            total += buffer.len();
-        }
-    }
+    let total: usize = if is_memory {
+        written.par_iter_mut().enumerate().for_each(|(index, bytes)| released.write_file(index, bytes).unwrap());
+        written.iter().map(Vec::len).sum()
+    } else {
+        let write = |(index, name): (usize, &String)| {
+            let mut out = BufWriter::new(File::create(out.unwrap().join(format!("{name}.dcm"))).unwrap());
+            released.write_file(index, &mut out).unwrap();
+            out.into_inner().unwrap().metadata().unwrap().len() as usize
+        };
+        names.par_iter().enumerate().map(write).sum()
+    };
     let seconds = start.elapsed().as_secs_f64();
 
     println!("{seconds} {} {total} {loaded} {} {}", names.len(), done - loaded, seconds - done);

@@ -89,7 +89,7 @@ fn run(instances: Vec<Instance>, names: &[&str]) -> Result<ReleasedStudy> {
 }
 
 fn bytes(study: &ReleasedStudy) -> Vec<u8> {
-    study.instances.iter().flat_map(|instance| serialize(instance).unwrap()).collect()
+    study.instances.iter().flat_map(|instance| serialize(instance).unwrap().0).collect()
 }
 
 fn holds(bytes: &[u8], needle: &[u8]) -> bool {

@@ -289,3 +289,71 @@ fn text_of_any_character_set_is_written_as_unicode() {
     assert_eq!(texts_at(&released.instances[0].dataset, (0x0008, 0x0005)).unwrap(), ["ISO_IR 192"]);
     assert!(holds(&bytes(&released), "Müller Gerätebau".as_bytes()));
 }
+
+/// PS3.3 Table A.4-1: MR Image has no KVP; Table A.36-2: Enhanced MR has the echo time in a functional group only.
+#[test]
+fn attributes_of_other_iods_go_where_only_the_own_may_stay() {
+    let build = || {
+        let mut odd = instance(MR, 1);
+        for element in [
+            text((0x0018, 0x0060), VR::DS, "120"),
+            text((0x0018, 0x0081), VR::DS, "3.5"),
+            text((0x0028, 0x1053), VR::DS, "2"),
+            text((0x0020, 0x000D), VR::UI, "1.2.3.4"),
+        ] {
+            odd.dataset.put(element);
+        }
+        odd
+    };
+    let release =
+        |strictness| deidentify(study(vec![build()]), &Options { strictness, ..Options::default() }, &key(), &Control::new()).unwrap();
+    let (standard, strict) = (release(Strictness::Standard), release(Strictness::Strict));
+    let has = |study: &ReleasedStudy, tag: (u16, u16)| study.instances[0].dataset.get(Tag(tag.0, tag.1)).is_some();
+    assert!(has(&standard, (0x0018, 0x0060)) && !has(&strict, (0x0018, 0x0060)));
+    for tag in
+        [(0x0018, 0x0081), (0x0028, 0x1053), (0x0010, 0x0010), (0x0012, 0x0062), (0x0012, 0x0064), (0x0028, 0x0303), (0x0020, 0x000D)]
+    {
+        assert!(has(&strict, tag), "{tag:04X?}");
+    }
+    assert_eq!(strict.report().by_rule["not_in_iod"].removed, 1);
+    assert_eq!(standard.report().by_rule.get("not_in_iod"), None);
+    // An object of an unknown kind has no list of its own.
+    let unknown = Options { strictness: Strictness::Strict, ..Options::default() };
+    let error = deidentify(study(vec![instance("1.2.840.10008.5.1.4.1.1.4.999", 1)]), &unknown, &key(), &Control::new()).err().unwrap();
+    assert_eq!(error.kind(), Kind::SopClassQuarantined);
+}
+
+#[test]
+fn icons_go_with_what_they_show() {
+    let mut pictured = instance(MR, 1);
+    let icon = object([
+        DataElement::new(Tag(0x0028, 0x0010), VR::US, PrimitiveValue::from(2u16)),
+        DataElement::new(Tag(0x7FE0, 0x0010), VR::OB, PrimitiveValue::U8(b"CNRYICON".to_vec().into())),
+    ]);
+    // Also in a sequence that stays.
+    pictured.dataset.put(sequence((0x5200, 0x9229), vec![object([sequence((0x0088, 0x0200), vec![icon.clone()])])]));
+    pictured.dataset.put(sequence((0x0088, 0x0200), vec![icon]));
+    for names in [&[][..], &["clean_graphics", "retain_device_identity"]] {
+        let copy = Instance { meta: pictured.meta.clone(), dataset: pictured.dataset.clone() };
+        assert!(!holds(&bytes(&run(vec![copy], names).unwrap()), b"CNRYICON"));
+    }
+}
+
+#[test]
+fn the_list_of_identifiers_is_kept_only_when_asked_for() {
+    let build = || {
+        let mut nested = instance(MR, 1);
+        nested.dataset.put(sequence((0x0040, 0x0275), vec![object([text((0x0008, 0x1155), VR::UI, "1.2.826.0.1.3680043.10.999.77")])]));
+        nested.dataset.put(sequence((0x5200, 0x9229), vec![object([text((0x0020, 0x9161), VR::UI, "1.2.826.0.1.3680043.10.999.78")])]));
+        nested
+    };
+    assert!(run(vec![build()], &[]).unwrap().mapping().is_none());
+    let kept = Options { keeps_mapping: true, ..Options::default() };
+    let released = deidentify(study(vec![build()]), &kept, &key(), &Control::new()).unwrap();
+    let files = released.mapping().unwrap().files();
+    let table = |index: usize| std::str::from_utf8(&files[index].1).unwrap();
+    assert_eq!(table(0), format!("id_old,id_new\r\nPID-998877,{}\r\n", released.report().pseudonym));
+    for uid in ["1.2.826.0.1.3680043.10.999.1", "1.2.826.0.1.3680043.10.999.78"] {
+        assert!(table(1).contains(&format!("\r\n{uid},{}\r\n", uids::remap(key().expose(), uid))), "{uid}");
+    }
+}

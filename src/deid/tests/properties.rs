@@ -130,6 +130,58 @@ proptest! {
         prop_assert_eq!((date(second) - date(first)).whole_days(), i64::from(second) - i64::from(first));
     }
 
+    /// PS3.5 6.2: a DT may stop at any of its parts and may have a zone; PS3.15 E.3.6 moves it all the same.
+    #[test]
+    fn partial_and_several_dates_move_together(
+        id in "[A-Z]{4}[0-9]{6}", days in proptest::collection::vec(0i64..20_000, 1..5), length in prop::sample::select(vec![4usize, 6, 8, 10, 12, 14]), zone in any::<bool>(),
+    ) {
+        let epoch = time::Date::from_calendar_date(1960, time::Month::January, 1).unwrap();
+        let date = |day: i64| {
+            let date = epoch + time::Duration::days(day);
+            format!("{:04}{:02}{:02}", date.year(), u8::from(date.month()), date.day())
+        };
+        let read = |text: &str| {
+            let month = time::Month::try_from(text[4..6].parse::<u8>().unwrap()).unwrap();
+            time::Date::from_calendar_date(text[..4].parse().unwrap(), month, text[6..8].parse().unwrap()).unwrap()
+        };
+        let joined = days.iter().map(|day| date(*day)).collect::<Vec<_>>().join("\\");
+        let moments: Vec<String> = days.iter().map(|day| format!("{}102030", date(*day))[..length].to_owned() + if zone { "+0130" } else { "" }).collect();
+        let mut dated = instance(MR, 1);
+        dated.dataset.put(text((0x0010, 0x0020), VR::LO, &id));
+        dated.dataset.put(text((0x0018, 0x1200), VR::DA, &joined));
+        dated.dataset.put(text((0x0018, 0x1078), VR::DT, &moments.join("\\")));
+        let released = run(vec![dated], &["retain_longitudinal_modified_dates"]).unwrap();
+        let dataset = &released.instances[0].dataset;
+        let after = texts_at(dataset, (0x0018, 0x1200)).unwrap();
+        let shifts: BTreeSet<i64> = days.iter().zip(&after).map(|(day, after)| (epoch + time::Duration::days(*day) - read(after)).whole_days()).collect();
+        prop_assert_eq!((after.len(), shifts.len()), (days.len(), 1));
+        let shift = *shifts.first().unwrap();
+        prop_assert!(shift % 7 == 0 && (52..=520).contains(&(shift / 7)), "whole weeks keep the days of the week");
+        let after = texts_at(dataset, (0x0018, 0x1078)).unwrap();
+        prop_assert_eq!(after.len(), moments.len());
+        for ((before, after), day) in moments.iter().zip(&after).zip(&days) {
+            prop_assert_eq!(before.len(), after.len(), "precision and zone stay");
+            if length >= 8 {
+                prop_assert_eq!((epoch + time::Duration::days(*day) - read(after)).whole_days(), shift);
+                prop_assert_eq!(&before[8..], &after[8..], "the time of day stays");
+            } else {
+                // Within the part that is left out, and a month more.
+                let years = before[..4].parse::<i64>().unwrap() - after[..4].parse::<i64>().unwrap();
+                prop_assert!((years * 365 - shift).abs() <= 400 && after[4..] .len() == before[4..].len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_strict_release_is_a_part_of_a_standard_one(id in "[A-Z]{4}[0-9]{6}", names in any_choice()) {
+        let strict = Options { strictness: Strictness::Strict, ..options(&names) };
+        let standard = flat(&run(generated(&id, 3, 2, true), &names).unwrap());
+        let strict = flat(&deidentify(study(generated(&id, 3, 2, true)), &strict, &key(), &Control::new()).unwrap());
+        for (strict, standard) in strict.iter().zip(&standard) {
+            prop_assert!(strict.iter().all(|(path, value)| standard.get(path) == Some(value)) && strict.len() <= standard.len());
+        }
+    }
+
     #[test]
     fn no_value_anywhere_makes_the_rules_panic(
         elements in proptest::collection::vec((any::<u16>(), any::<u16>(), 0usize..31, proptest::collection::vec(any::<u8>(), 0..24)), 0..40),
