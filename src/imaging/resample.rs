@@ -7,12 +7,15 @@
 //! Grids along the volume's own axes ([`AlignedGrid`]) take a fast road: an exact reordering, then one pass that combines four rows per
 //! output row and interpolates within it by table. Grids that are turned ([`to_grid`]) compute every position.
 
+use std::borrow::Cow;
+
 use rayon::prelude::*;
 
 use crate::control::Control;
 use crate::deid::Geometry;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result, Stage};
 use crate::imaging::Volume;
+use crate::imaging::bspline;
 use crate::imaging::grid::{AlignedGrid, AxisMap, filled, index_to_index, voxel_count};
 
 /// How values between voxels are found.
@@ -22,34 +25,68 @@ pub enum Interpolation {
     Nearest,
     /// Trilinear.
     Linear,
+    /// Cubic B-spline: smoother, and it may pass the range of the voxels a little. Beyond the outer centres the volume is mirrored.
+    BSpline,
+}
+
+impl Interpolation {
+    /// Reads `nearest`, `linear` (also when empty) or `bspline`.
+    ///
+    /// # Errors
+    /// [`Kind::ConfigInvalidValue`] for another word.
+    pub fn from_name(name: &str) -> Result<Interpolation> {
+        match name {
+            "" | "linear" => Ok(Interpolation::Linear),
+            "nearest" => Ok(Interpolation::Nearest),
+            "bspline" => Ok(Interpolation::BSpline),
+            _ => Err(Error::new(Kind::ConfigInvalidValue, "preprocess.interpolation")
+                .with_hint("nearest, linear or bspline")
+                .at(Stage::Imaging)),
+        }
+    }
 }
 
 /// A volume at other spacing (column, row, slice; mm), or `None` when it has that spacing already (within 0.01 %).
 ///
 /// # Errors
-/// As [`AlignedGrid::to_spacing`]; [`crate::error::Kind::OutOfMemory`]; [`crate::error::Kind::Cancelled`].
+/// As [`AlignedGrid::to_spacing`]; [`Kind::OutOfMemory`]; [`Kind::Cancelled`].
 pub fn to_spacing(volume: &Volume, spacing_mm: [f64; 3], how: Interpolation, control: &Control) -> Result<Option<Volume>> {
     let dims = volume.geometry.dims;
     let grid = AlignedGrid::to_spacing(dims, volume.geometry.spacing_mm, spacing_mm)?;
     if grid.is_identity(dims) {
         return Ok(None);
     }
-    let resampled = volume.moved(grid.geometry(&volume.geometry), |data| match how {
-        Interpolation::Linear => linear(data, dims, &grid, control),
-        Interpolation::Nearest => nearest(data, dims, &grid, None, control),
-    });
-    resampled.map(Some)
+    volume.moved(grid.geometry(&volume.geometry), |data| aligned(data, dims, &grid, how, control)).map(Some)
+}
+
+/// Values on an aligned grid. Past the edge, linear interpolation and nearest voxels hold the edge's value.
+///
+/// # Errors
+/// [`Kind::OutOfMemory`]; [`Kind::Cancelled`].
+pub fn aligned(data: &[f32], dims: [usize; 3], grid: &AlignedGrid, how: Interpolation, control: &Control) -> Result<Vec<f32>> {
+    match how {
+        Interpolation::Linear => linear(data, dims, grid, control),
+        Interpolation::BSpline => {
+            let (data, dims, rest) = straightened(data, dims, grid, control)?;
+            bspline::Coefficients::of(&data, dims, control)?.on(rest, control)
+        }
+        Interpolation::Nearest => nearest(data, dims, grid, None, control),
+    }
 }
 
 /// A volume on any grid, turned ones too. Positions more than half a voxel outside get `outside`.
 ///
 /// # Errors
-/// [`crate::error::Kind::VolumeInvalid`] for a singular affine; [`crate::error::Kind::OutOfMemory`]; [`crate::error::Kind::Cancelled`].
+/// [`Kind::VolumeInvalid`] for a singular affine; [`Kind::OutOfMemory`]; [`Kind::Cancelled`].
 pub fn to_grid(volume: &Volume, onto: &Geometry, how: Interpolation, outside: f32, control: &Control) -> Result<Volume> {
     let dims = volume.geometry.dims;
     volume.moved(onto.clone(), |data| match how {
         Interpolation::Nearest => positions(dims, &volume.geometry, onto, outside, control, |p| at(data, dims, p.map(round))),
         Interpolation::Linear => positions(dims, &volume.geometry, onto, outside, control, |p| trilinear(data, dims, p)),
+        Interpolation::BSpline => {
+            let coefficients = bspline::Coefficients::of(data, dims, control)?;
+            positions(dims, &volume.geometry, onto, outside, control, |p| coefficients.at(p))
+        }
     })
 }
 
@@ -65,25 +102,13 @@ pub fn labels_to_grid(labels: &[u8], from: &Geometry, onto: &Geometry, control: 
 /// Values on an aligned grid by linear interpolation, edges clamped.
 ///
 /// # Errors
-/// [`crate::error::Kind::OutOfMemory`]; [`crate::error::Kind::Cancelled`].
+/// [`Kind::OutOfMemory`]; [`Kind::Cancelled`].
 pub fn linear(data: &[f32], dims: [usize; 3], grid: &AlignedGrid, control: &Control) -> Result<Vec<f32>> {
-    let straight = straighten(dims, grid);
-    let reordered;
-    let (data, dims) = if straight.is_identity(dims) {
-        (data, dims)
-    } else {
-        reordered = nearest(data, dims, &straight, None, control)?;
-        (reordered.as_slice(), straight.dims())
-    };
-    // What remains after reordering: axes in order, steps forward.
-    let rest: [AxisMap; 3] = std::array::from_fn(|axis| {
-        let map = grid.axes[axis];
-        let start = if map.step < 0.0 { dims[axis] as f64 - 1.0 - map.start } else { map.start };
-        AxisMap { source: axis, start, step: map.step.abs(), len: map.len }
-    });
+    let (data, dims, rest) = straightened(data, dims, grid, control)?;
     let tables = rest.map(|map| Table::new(map, dims[map.source]));
     let [width, height, depth] = grid.dims();
     let mut out = filled(voxel_count([width, height, depth])?, 0.0f32)?;
+    let data: &[f32] = &data;
     let row = |y: usize, z: usize| {
         let start = (z * dims[1] + y) * dims[0];
         &data[start..start + dims[0]]
@@ -105,7 +130,7 @@ pub fn linear(data: &[f32], dims: [usize; 3], grid: &AlignedGrid, control: &Cont
 /// Values on an aligned grid from the nearest voxel. Positions past the edge get the edge's value, or `outside` when it is given.
 ///
 /// # Errors
-/// [`crate::error::Kind::OutOfMemory`]; [`crate::error::Kind::Cancelled`].
+/// [`Kind::OutOfMemory`]; [`Kind::Cancelled`].
 pub fn nearest<T>(data: &[T], dims: [usize; 3], grid: &AlignedGrid, outside: Option<T>, control: &Control) -> Result<Vec<T>>
 where
     T: Copy + Default + Send + Sync,
@@ -145,6 +170,27 @@ where
         Ok(())
     })?;
     Ok(out)
+}
+
+/// A volume with the axes of a grid in their order and forwards, and what of the grid remains then.
+fn straightened<'a>(
+    data: &'a [f32],
+    dims: [usize; 3],
+    grid: &AlignedGrid,
+    control: &Control,
+) -> Result<(Cow<'a, [f32]>, [usize; 3], [AxisMap; 3])> {
+    let straight = straighten(dims, grid);
+    let (data, dims) = if straight.is_identity(dims) {
+        (Cow::Borrowed(data), dims)
+    } else {
+        (Cow::Owned(nearest(data, dims, &straight, None, control)?), straight.dims())
+    };
+    let rest = std::array::from_fn(|axis| {
+        let map = grid.axes[axis];
+        let start = if map.step < 0.0 { dims[axis] as f64 - 1.0 - map.start } else { map.start };
+        AxisMap { source: axis, start, step: map.step.abs(), len: map.len }
+    });
+    Ok((data, dims, rest))
 }
 
 /// The exact part of an aligned grid: its axes in their order, backwards ones flipped, at full length and unit steps.

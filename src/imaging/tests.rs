@@ -4,7 +4,9 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::grid::AlignedGrid;
+use super::resample::Interpolation;
 use super::{components, normalize, resample, *};
+use crate::control::Control;
 
 /// The formula of the generator: exact in float32.
 fn noise(count: usize) -> Vec<f32> {
@@ -41,7 +43,7 @@ fn volume(dims: [usize; 3], voxels: Vec<f32>) -> Volume {
 }
 
 fn recipe(normalize: &str) -> Recipe {
-    Recipe { normalize: normalize.into(), denoise: "none".into(), bias_correction: "none".into(), spacing_mm: None }
+    Recipe { normalize: Normalization::from_name(normalize).unwrap(), ..Recipe::default() }
 }
 
 fn in_pool<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
@@ -87,12 +89,21 @@ fn zscores_are_numpys() {
     }
 }
 
+/// How, and how far from SimpleITK on values from -300 to 724.
+fn interpolation(how: &str) -> (Interpolation, f64) {
+    match how {
+        "linear" => (Interpolation::Linear, 5e-4),
+        "nearest" => (Interpolation::Nearest, 0.0),
+        _ => (Interpolation::BSpline, 5e-3),
+    }
+}
+
 #[test]
 fn resampling_to_a_spacing_is_simpleitks() {
     for case in expected("resampling")["spacing"].as_array().unwrap() {
         let (from, onto) = (geometry(&case["from"]), geometry(&case["onto"]));
         let source = Volume::from_parts(noise(from.dims.iter().product()), from.clone(), "MR").unwrap();
-        let how = if case["how"] == "linear" { Interpolation::Linear } else { Interpolation::Nearest };
+        let (how, bound) = interpolation(case["how"].as_str().unwrap());
         let made = resample::to_spacing(&source, onto.spacing_mm, how, &Control::new()).unwrap().unwrap();
         assert_eq!(made.geometry().dims, onto.dims);
         for (ours, theirs) in made.geometry().affine_lps.iter().flatten().zip(onto.affine_lps.iter().flatten()) {
@@ -107,7 +118,7 @@ fn resampling_to_a_spacing_is_simpleitks() {
                 continue;
             }
             compared += 1;
-            assert!((f64::from(*ours) - theirs).abs() <= if how == Interpolation::Linear { 5e-4 } else { 0.0 }, "{index}: {ours} {theirs}");
+            assert!((f64::from(*ours) - theirs).abs() <= bound, "{index}: {ours} {theirs}");
         }
         assert!(compared * 10 > made.voxels().len() * 7);
     }
@@ -118,12 +129,12 @@ fn resampling_to_a_turned_grid_is_simpleitks() {
     for case in expected("resampling")["grid"].as_array().unwrap() {
         let (from, onto) = (geometry(&case["from"]), geometry(&case["onto"]));
         let source = Volume::from_parts(noise(from.dims.iter().product()), from, "MR").unwrap();
-        let how = if case["how"] == "linear" { Interpolation::Linear } else { Interpolation::Nearest };
+        let (how, bound) = interpolation(case["how"].as_str().unwrap());
         let made = resample::to_grid(&source, &onto, how, -1000.0, &Control::new()).unwrap();
         let mut inside = 0;
         for (ours, theirs) in made.voxels().iter().zip(numbers(&case["values"])) {
             inside += usize::from(theirs > -1000.0);
-            assert!((f64::from(*ours) - theirs).abs() <= if how == Interpolation::Linear { 5e-4 } else { 0.0 }, "{ours} {theirs}");
+            assert!((f64::from(*ours) - theirs).abs() <= bound, "{ours} {theirs}");
         }
         assert!(inside > 150);
     }
@@ -218,6 +229,9 @@ fn a_step_is_recorded_only_when_it_ran() {
     };
     assert_eq!(names(&recipe("none")), [""; 0]);
     assert_eq!(names(&recipe("zscore")), ["percentile_clip", "zscore"]);
+    assert_eq!(names(&recipe("minmax")), ["percentile_clip", "minmax"]);
+    let (scaled, _) = preprocess(volume([5, 4, 3], noise(60)), &recipe("minmax"), &Control::new()).unwrap();
+    assert_eq!(normalize::range(scaled.voxels()), (0.0, 1.0));
     let mut all = recipe("zscore");
     all.spacing_mm = Some(1.0); // the spacing that it has
     assert_eq!(names(&all), ["percentile_clip", "zscore"]);
@@ -246,7 +260,7 @@ fn what_cannot_be_done_is_an_error_before_any_work() {
         assert_eq!(kind(volume([5, 4, 3], voxels), &recipe("none")), Kind::VolumeInvalid);
     }
     assert_eq!(kind(volume([5, 4, 3], vec![7.25; 60]), &recipe("zscore")), Kind::VolumeConstant);
-    assert_eq!(kind(good(), &recipe("whitestripe")), Kind::ConfigInvalidValue);
+    assert_eq!(Normalization::from_name("whitestripe").unwrap_err().kind(), Kind::ConfigInvalidValue);
     for (denoise, bias, expected) in [
         ("nlm", "none", Kind::Unsupported),
         ("none", "n4", Kind::Unsupported),

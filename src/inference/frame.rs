@@ -6,7 +6,7 @@
 use crate::control::Control;
 use crate::error::{Error, Kind, Result, Stage};
 use crate::imaging::grid::{AlignedGrid, AxisMap};
-use crate::imaging::resample::{self, Interpolation};
+use crate::imaging::resample;
 use crate::imaging::{Geometry, Volume, grid, normalize};
 use crate::inference::contract::{Contract, Intensity, Size};
 
@@ -56,8 +56,7 @@ impl Frame {
         for number in wanted {
             let mut voxels = resample::linear(volume.channel(number.unwrap_or(0)), below.dims, &laid, control)?;
             voxels = match &stretched {
-                Some((grid, Interpolation::Linear)) => resample::linear(&voxels, laid.dims(), grid, control)?,
-                Some((grid, Interpolation::Nearest)) => resample::nearest(&voxels, laid.dims(), grid, None, control)?,
+                Some((grid, how)) => resample::aligned(&voxels, laid.dims(), grid, *how, control)?,
                 None => voxels,
             };
             for step in &contract.intensity {

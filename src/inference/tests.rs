@@ -192,8 +192,7 @@ fn raw_contracts_see_the_volume_as_it_was_loaded() {
         return;
     }
     let case = &expected("segmentations")[0];
-    let recipe =
-        crate::imaging::Recipe { normalize: "zscore".into(), denoise: "none".into(), bias_correction: "none".into(), spacing_mm: None };
+    let recipe = crate::imaging::Recipe { normalize: crate::imaging::Normalization::Zscore, ..Default::default() };
     let (changed, _) = crate::imaging::preprocess(volume(case), &recipe, &Control::new()).unwrap();
     let run = |voxels: &str, volume: &Volume| {
         let (_folder, path) = altered("slide.onnx", |contract| {

@@ -164,10 +164,11 @@ fn device_rules(path: &Path) -> Result<Arc<deid::DeviceRules>> {
 fn recipe(config: &Config) -> Result<imaging::Recipe> {
     let choice = |key| config.text(key).unwrap_or_else(|| "none".to_owned());
     Ok(imaging::Recipe {
-        normalize: choice("preprocess.normalize"),
+        normalize: imaging::Normalization::from_name(&choice("preprocess.normalize"))?,
         denoise: choice("preprocess.denoise"),
         bias_correction: choice("preprocess.bias_correction"),
         spacing_mm: config.real("preprocess.spacing_mm")?,
+        interpolation: imaging::resample::Interpolation::from_name(&config.text("preprocess.interpolation").unwrap_or_default())?,
     })
 }
 

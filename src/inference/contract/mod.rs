@@ -443,7 +443,11 @@ fn size(object: &Object, task: Task) -> Result<Size> {
         Rule::Fit => Size::Fit { shape: object.shape("shape")?, pad: pad()? },
         Rule::Resize => Size::Resize {
             shape: object.shape("shape")?,
-            how: object.word("interpolation", &[("nearest_exact", Interpolation::Nearest), ("linear", Interpolation::Linear)], None)?,
+            how: object.word(
+                "interpolation",
+                &[("nearest_exact", Interpolation::Nearest), ("linear", Interpolation::Linear), ("bspline", Interpolation::BSpline)],
+                None,
+            )?,
         },
         Rule::Crop => Size::Crop {
             shape: object.shape("shape")?,
