@@ -45,6 +45,8 @@ const LATEST: f64 = 0.3;
 #[derive(Clone, Default)]
 pub struct Control {
     shared: Arc<Shared>,
+    /// The part of a stage that all progress told here is.
+    part: Option<(&'static str, f64, f64)>,
 }
 
 #[derive(Default)]
@@ -62,7 +64,7 @@ impl Control {
 
     /// A control whose progress goes to a listener. The listener is called from worker threads and must be quick.
     pub fn with_listener(listener: impl Fn(&'static str, f64) + Send + Sync + 'static) -> Control {
-        Control { shared: Arc::new(Shared { listener: Some(Box::new(listener)), ..Shared::default() }) }
+        Control { shared: Arc::new(Shared { listener: Some(Box::new(listener)), ..Shared::default() }), part: None }
     }
 
     /// Asks the work to stop. Returns at once, from any thread.
@@ -83,8 +85,17 @@ impl Control {
     /// Reports how much of a stage is done, 0 to 1.
     pub fn progress(&self, stage: &'static str, fraction: f64) {
         if let Some(listener) = &self.shared.listener {
-            listener(stage, fraction.clamp(0.0, 1.0));
+            let fraction = fraction.clamp(0.0, 1.0);
+            match self.part {
+                Some((whole, from, to)) => listener(whole, from + (to - from) * fraction),
+                None => listener(stage, fraction),
+            }
         }
+    }
+
+    /// A control for a part of a stage: what is told to it as a whole, from 0 to 1, is told to the listener as that part of the stage.
+    pub(crate) fn within(&self, stage: &'static str, from: f64, to: f64) -> Control {
+        Control { shared: Arc::clone(&self.shared), part: Some((stage, from, to)) }
     }
 
     /// How far the transfer is that is under way, or was the last one; `None` before the first. Any thread may ask at any time.
@@ -137,6 +148,22 @@ impl Line {
 mod tests {
     use super::*;
     use std::sync::Mutex;
+
+    #[test]
+    fn a_part_tells_its_share_of_the_stage() {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let control = {
+            let told = Arc::clone(&told);
+            Control::with_listener(move |stage, fraction| told.lock().unwrap().push((stage, fraction)))
+        };
+        let part = control.within("preprocess", 0.25, 0.75);
+        part.progress("n4", 0.0);
+        part.clone().progress("n4", 0.5);
+        part.progress("n4", 7.0);
+        assert_eq!(*told.lock().unwrap(), [("preprocess", 0.25), ("preprocess", 0.5), ("preprocess", 0.75)]);
+        part.cancel();
+        assert!(control.is_cancelled());
+    }
 
     #[test]
     fn cancelling_one_clone_stops_the_others() {

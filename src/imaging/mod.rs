@@ -12,6 +12,9 @@ mod bspline;
 pub mod components;
 pub mod crop;
 pub mod grid;
+pub mod n4;
+pub mod nlm;
+pub mod noise;
 pub mod normalize;
 pub mod orient;
 mod recipe;
@@ -22,7 +25,7 @@ use std::sync::Arc;
 use crate::deid::ReleasedStudy;
 pub use crate::deid::{Channel, Finding, Frames, Geometry, Mark, Verdict};
 use crate::error::{Error, Kind, Result, Stage};
-pub use recipe::{Normalization, Recipe, Step, preprocess};
+pub use recipe::{BiasCorrection, Denoising, Normalization, Recipe, Step, preprocess};
 
 /// Voxels on a grid: column fastest, then row, then slice, then channel. Clones share the voxels until one writes.
 #[derive(Clone)]

@@ -67,7 +67,7 @@ pub fn aligned(data: &[f32], dims: [usize; 3], grid: &AlignedGrid, how: Interpol
     match how {
         Interpolation::Linear => linear(data, dims, grid, control),
         Interpolation::BSpline => {
-            let (data, dims, rest) = straightened(data, dims, grid, control)?;
+            let Straightened { data, dims, rest } = straightened(data, dims, grid, control)?;
             bspline::Coefficients::of(&data, dims, control)?.on(rest, control)
         }
         Interpolation::Nearest => nearest(data, dims, grid, None, control),
@@ -104,7 +104,7 @@ pub fn labels_to_grid(labels: &[u8], from: &Geometry, onto: &Geometry, control: 
 /// # Errors
 /// [`Kind::OutOfMemory`]; [`Kind::Cancelled`].
 pub fn linear(data: &[f32], dims: [usize; 3], grid: &AlignedGrid, control: &Control) -> Result<Vec<f32>> {
-    let (data, dims, rest) = straightened(data, dims, grid, control)?;
+    let Straightened { data, dims, rest } = straightened(data, dims, grid, control)?;
     let tables = rest.map(|map| Table::new(map, dims[map.source]));
     let [width, height, depth] = grid.dims();
     let mut out = filled(voxel_count([width, height, depth])?, 0.0f32)?;
@@ -173,12 +173,14 @@ where
 }
 
 /// A volume with the axes of a grid in their order and forwards, and what of the grid remains then.
-fn straightened<'a>(
-    data: &'a [f32],
+struct Straightened<'a> {
+    data: Cow<'a, [f32]>,
     dims: [usize; 3],
-    grid: &AlignedGrid,
-    control: &Control,
-) -> Result<(Cow<'a, [f32]>, [usize; 3], [AxisMap; 3])> {
+    rest: [AxisMap; 3],
+}
+
+/// Reorders a volume for a grid.
+fn straightened<'a>(data: &'a [f32], dims: [usize; 3], grid: &AlignedGrid, control: &Control) -> Result<Straightened<'a>> {
     let straight = straighten(dims, grid);
     let (data, dims) = if straight.is_identity(dims) {
         (Cow::Borrowed(data), dims)
@@ -190,7 +192,7 @@ fn straightened<'a>(
         let start = if map.step < 0.0 { dims[axis] as f64 - 1.0 - map.start } else { map.start };
         AxisMap { source: axis, start, step: map.step.abs(), len: map.len }
     });
-    Ok((data, dims, rest))
+    Ok(Straightened { data, dims, rest })
 }
 
 /// The exact part of an aligned grid: its axes in their order, backwards ones flipped, at full length and unit steps.

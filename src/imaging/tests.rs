@@ -237,6 +237,12 @@ fn a_step_is_recorded_only_when_it_ran() {
     assert_eq!(names(&all), ["percentile_clip", "zscore"]);
     all.spacing_mm = Some(2.0);
     assert_eq!(names(&all), ["resample", "percentile_clip", "zscore"]);
+    let positive = volume([9, 8, 7], noise(504).iter().map(|value| value + 301.0).collect());
+    let all = Recipe { denoise: Denoising::Nlm { sigma: Some(20.0) }, bias_correction: BiasCorrection::N4, ..all };
+    let steps = preprocess(positive, &all, &Control::new()).unwrap().1;
+    let names: Vec<&str> = steps.iter().map(|step| step.name).collect();
+    assert_eq!(names, ["n4", "nlm", "resample", "percentile_clip", "zscore"]);
+    assert!(steps[1].parameters.contains(&("sigma", 20.0)) && steps[1].parameters.contains(&("rician", 1.0)));
 }
 
 #[test]
@@ -261,15 +267,18 @@ fn what_cannot_be_done_is_an_error_before_any_work() {
     }
     assert_eq!(kind(volume([5, 4, 3], vec![7.25; 60]), &recipe("zscore")), Kind::VolumeConstant);
     assert_eq!(Normalization::from_name("whitestripe").unwrap_err().kind(), Kind::ConfigInvalidValue);
-    for (denoise, bias, expected) in [
-        ("nlm", "none", Kind::Unsupported),
-        ("none", "n4", Kind::Unsupported),
-        ("fast", "none", Kind::ConfigInvalidValue),
-        ("none", "N4", Kind::ConfigInvalidValue),
+    for (wrong, expected) in [
+        (Denoising::from_name("fast", None).map(|_| ()), Kind::ConfigInvalidValue),
+        (BiasCorrection::from_name("N4").map(|_| ()), Kind::ConfigInvalidValue),
     ] {
-        let asked = Recipe { denoise: denoise.into(), bias_correction: bias.into(), ..recipe("zscore") };
-        assert_eq!(kind(good(), &asked), expected);
+        assert_eq!(wrong.unwrap_err().kind(), expected);
     }
+    // Noise reaches below 0 in the sample volume, and N4 is for MR only.
+    let nlm = Recipe { denoise: Denoising::Nlm { sigma: None }, ..Recipe::default() };
+    assert_eq!(kind(good(), &nlm), Kind::InvalidArgument);
+    let n4 = Recipe { bias_correction: BiasCorrection::N4, ..Recipe::default() };
+    let ct = Volume::from_parts(noise(60), good().geometry.clone(), "CT").unwrap();
+    assert_eq!(kind(ct, &n4), Kind::InvalidArgument);
     for spacing in [0.0, -1.0, f64::NAN, f64::INFINITY] {
         let asked = Recipe { spacing_mm: Some(spacing), ..recipe("none") };
         assert_eq!(kind(good(), &asked), Kind::InvalidArgument);

@@ -165,8 +165,8 @@ fn recipe(config: &Config) -> Result<imaging::Recipe> {
     let choice = |key| config.text(key).unwrap_or_else(|| "none".to_owned());
     Ok(imaging::Recipe {
         normalize: imaging::Normalization::from_name(&choice("preprocess.normalize"))?,
-        denoise: choice("preprocess.denoise"),
-        bias_correction: choice("preprocess.bias_correction"),
+        denoise: imaging::Denoising::from_name(&choice("preprocess.denoise"), config.real("preprocess.noise_sigma")?)?,
+        bias_correction: imaging::BiasCorrection::from_name(&choice("preprocess.bias_correction"))?,
         spacing_mm: config.real("preprocess.spacing_mm")?,
         interpolation: imaging::resample::Interpolation::from_name(&config.text("preprocess.interpolation").unwrap_or_default())?,
     })
