@@ -186,10 +186,18 @@ fn no_model() {
 }
 
 #[test]
-fn a_step_that_does_not_exist_yet_is_never_pretended() {
-    let site = sealed();
-    fails(&site, &[("preprocess.bias_correction", "n4")], Kind::Unsupported);
-    fails(&site, &[("preprocess.denoise", "nlm")], Kind::Unsupported);
+fn a_step_that_the_volume_is_not_made_for() {
+    let site = Site::new();
+    let text = |tag, vr, text: &str| dicom_core::DataElement::new(tag, vr, dicom_core::PrimitiveValue::from(text));
+    // Hounsfield units: no field of a coil in them, and below 0 where there is air.
+    study::write_with(&site.path("study"), |_, dataset| {
+        dataset.put(text(dicom_core::Tag(0x0008, 0x0060), dicom_core::VR::CS, "CT"));
+        dataset.put(text(dicom_core::Tag(0x0028, 0x1052), dicom_core::VR::DS, "-1024"));
+        dataset.put(text(dicom_core::Tag(0x0028, 0x1053), dicom_core::VR::DS, "1"));
+    });
+    site.seal(&site.path("study"), "one");
+    fails(&site, &[("preprocess.bias_correction", "n4")], Kind::InvalidArgument);
+    fails(&site, &[("preprocess.denoise", "nlm")], Kind::InvalidArgument);
 }
 
 #[test]
