@@ -98,7 +98,7 @@ fn a_list_that_nobody_could_open_is_refused_before_any_work() {
     let settings =
         [("deid.mapping", "sealed"), ("key_store_path", keys.to_str().unwrap()), ("encryption_key_path", master.to_str().unwrap())];
     let error = processed(&site, &site.path("study"), "S1", &settings).err().unwrap();
-    assert!(error.kind() == Kind::KeyNotFound && error.hint().unwrap().contains("keygen"), "{error}");
+    assert!(error.kind() == Kind::KeyNotFound && error.hint().unwrap().contains("smp keys generate"), "{error}");
     assert!(!site.path("results").exists());
 }
 

@@ -95,6 +95,9 @@ fn clipped(region: Region, columns: u32, rows: u32) -> Option<Region> {
     (left < right && top < bottom).then(|| Region { left, top, width: right - left, height: bottom - top })
 }
 
+/// Regions that an ultrasound image may have and still be believed: real ones have a handful, and the work grows with their square.
+const MOST_REGIONS: usize = 64;
+
 /// What lies beside the regions of an ultrasound image; `None` where the image does not tell, or would keep everything.
 fn beside_ultrasound(class: &str, dataset: &InMemDicomObject, columns: u32, rows: u32) -> Option<Vec<Region>> {
     let rest = class.strip_prefix(STORAGE)?.strip_prefix('.')?;
@@ -102,6 +105,9 @@ fn beside_ultrasound(class: &str, dataset: &InMemDicomObject, columns: u32, rows
         return None;
     }
     let items = dataset.get(Tag(0x0018, 0x6011))?.items()?;
+    if items.len() > MOST_REGIONS {
+        return None;
+    }
     let mut images = Vec::with_capacity(items.len());
     for item in items {
         let corner = |element| number(item, Tag(0x0018, element));
@@ -290,6 +296,7 @@ mod tests {
                 assert_eq!(black.iter().filter(covers).count(), usize::from(!is_kept), "{column} {row}");
             }
         }
+        assert!(with(vec![region([10, 20, 99, 89]); 65]).is_none(), "more regions than any machine has");
         assert!(with(vec![]).is_none() && with(vec![region([0, 0, 199, 99])]).is_none(), "nothing beside the regions says nothing");
         assert!(with(vec![region([50, 20, 10, 89])]).is_none(), "a region with its corners exchanged");
         assert!(with(vec![InMemDicomObject::new_empty()]).is_none());

@@ -34,7 +34,8 @@ pub(super) fn check(keys: &KeyStore) -> Result<()> {
 }
 
 fn without_identity() -> Error {
-    Error::new(Kind::KeyNotFound, "deid.mapping seals for an identity, and the key store has none").with_hint("make one with smp keygen")
+    Error::new(Kind::KeyNotFound, "deid.mapping seals for an identity, and the key store has none")
+        .with_hint("make one with smp keys generate")
 }
 
 /// Own identities that are neither replaced nor expired.
