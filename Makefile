@@ -1,7 +1,7 @@
 # Two targets are all that a newcomer needs:
 #   make demo   builds the library, makes a sample study, runs the main job on it from a C program, shows the result
 #   make test   installs what the tests need and runs all of them
-# The rest: library, install, header, fmt, lint, fuzz, bench, clean.
+# The rest: library, torchscript, install, header, fmt, lint, fuzz, bench, clean.
 
 SHELL       := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -16,11 +16,15 @@ C99    := -std=c99 -Wall -Wextra -Wpedantic -Werror
 # ONNX Runtime's shared library out of the PyPI wheel; the library itself finds it by this variable at run time.
 RUNTIME = $(firstword $(wildcard $(abspath $(BUILD))/$(1)/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime.so.*))
 
-.PHONY: library demo test install header fmt lint fuzz bench clean
+.PHONY: library torchscript demo test install header fmt lint fuzz bench clean
 
 library:
 	tools/setup.sh build
 	tools/build-library.sh $(BUILD)/lib
+
+# The plug-in for TorchScript models, against an installed libtorch: python3's torch, the distribution's, or LIBTORCH=folder.
+torchscript:
+	backends/torchscript/build.sh LIBTORCH=$(LIBTORCH) OUT=$(abspath $(BUILD))/lib
 
 demo: library
 	tools/setup.sh demo

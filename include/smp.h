@@ -478,7 +478,7 @@ typedef struct smp_audit smp_audit;
 #define SMP_ERR_MODEL_DIGEST -703
 
 /**
- * ONNX Runtime was not found.
+ * The model's runtime was not found.
  */
 #define SMP_ERR_RUNTIME_MISSING -704
 

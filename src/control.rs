@@ -29,6 +29,9 @@ pub struct TransferProgress {
     pub remaining_s: Option<f64>,
 }
 
+/// The stage of a control that tells nobody.
+const SILENT: &str = "";
+
 /// A transfer under way.
 struct Line {
     progress: TransferProgress,
@@ -87,15 +90,24 @@ impl Control {
         if let Some(listener) = &self.shared.listener {
             let fraction = fraction.clamp(0.0, 1.0);
             match self.part {
+                Some((SILENT, ..)) => {}
                 Some((whole, from, to)) => listener(whole, from + (to - from) * fraction),
                 None => listener(stage, fraction),
             }
         }
     }
 
-    /// A control for a part of a stage: what is told to it as a whole, from 0 to 1, is told to the listener as that part of the stage.
+    /// A control for a part of a stage: what is told to it as a whole, from 0 to 1, is told to the listener as that part of the stage. A
+    /// part of a part belongs to the stage of the whole.
     pub(crate) fn within(&self, stage: &'static str, from: f64, to: f64) -> Control {
-        Control { shared: Arc::clone(&self.shared), part: Some((stage, from, to)) }
+        let (stage, start, end) = self.part.unwrap_or((stage, 0.0, 1.0));
+        let at = |fraction: f64| start + (end - start) * fraction;
+        Control { shared: Arc::clone(&self.shared), part: Some((stage, at(from), at(to))) }
+    }
+
+    /// A control that is cancelled with this one and tells nobody how far it is.
+    pub(crate) fn silent(&self) -> Control {
+        Control { shared: Arc::clone(&self.shared), part: Some((SILENT, 0.0, 0.0)) }
     }
 
     /// How far the transfer is that is under way, or was the last one; `None` before the first. Any thread may ask at any time.
@@ -183,6 +195,19 @@ mod tests {
         control.progress("load", 7.0);
         assert_eq!(*seen.lock().unwrap(), [("load", 0.5), ("load", 1.0)]);
     }
+
+    #[test]
+    fn parts_of_parts_lie_within_them_and_silence_is_kept() {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&seen);
+        let control = Control::with_listener(move |stage, fraction| sink.lock().unwrap().push((stage, fraction)));
+        control.within("preprocess", 0.5, 1.0).within("other", 0.0, 0.5).progress("denoise", 0.5);
+        control.silent().within("preprocess", 0.0, 1.0).progress("denoise", 0.5);
+        assert_eq!(*seen.lock().unwrap(), [("preprocess", 0.625)]);
+        control.silent().cancel();
+        assert!(control.is_cancelled());
+    }
+
     #[test]
     fn a_steady_transfer_tells_its_speed_and_what_is_left() {
         let control = Control::new();

@@ -179,7 +179,7 @@ kinds! {
     ModelUnreadable = -701, "SMP_ERR_MODEL_UNREADABLE", Inference, false, "the model cannot be read", "";
     ModelContract = -702, "SMP_ERR_MODEL_CONTRACT", Inference, false, "the model's contract is missing or not valid", "the contract is a JSON file beside the model, described in docs/model-contract.md";
     ModelDigest = -703, "SMP_ERR_MODEL_DIGEST", Inference, false, "the model differs from the one its contract describes", "update sha256 in the contract if the change was intended";
-    RuntimeMissing = -704, "SMP_ERR_RUNTIME_MISSING", Inference, false, "ONNX Runtime was not found", "install it and set inference.runtime_library or ORT_DYLIB_PATH to the shared library";
+    RuntimeMissing = -704, "SMP_ERR_RUNTIME_MISSING", Inference, false, "the model's runtime was not found", "install ONNX Runtime and set inference.runtime_library or ORT_DYLIB_PATH to the shared library";
     RuntimeFailed = -705, "SMP_ERR_RUNTIME_FAILED", Inference, false, "the model's runtime failed", "";
     DeviceUnavailable = -706, "SMP_ERR_DEVICE_UNAVAILABLE", Inference, false, "the requested device is not available", "set device to auto or cpu";
     DeviceOutOfMemory = -707, "SMP_ERR_DEVICE_OUT_OF_MEMORY", Inference, true, "CUDA out of memory", "use a smaller inference.window or inference.batch, or device cpu";

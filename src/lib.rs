@@ -20,6 +20,7 @@ pub mod fuzzing;
 pub mod host;
 pub mod imaging;
 pub mod inference;
+mod json;
 pub mod keys;
 mod memory;
 pub mod package;

@@ -99,7 +99,7 @@ fn each_failure_has_its_own_status_and_the_guides_words() {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo/segment.onnx");
     let settings = [("segment_model_path", model.to_str().unwrap()), ("inference.runtime_library", "/nonexistent/libonnxruntime.so")];
     let report = fails(&site, &program, ALL, "results", &settings);
-    note("no runtime", &report, "SMP_ERR_RUNTIME_MISSING", "ONNX Runtime was not found");
+    note("no runtime", &report, "SMP_ERR_RUNTIME_MISSING", "the model's runtime was not found");
     assert!(report["hint"].contains("inference.runtime_library"), "the hint names the places searched: {}", report["hint"]);
 
     std::fs::write(site.path("in-the-way"), b"").unwrap();

@@ -246,7 +246,7 @@ pub const SMP_ERR_MODEL_CONTRACT: i32 = -702;
 /// The model differs from the one its contract describes.
 pub const SMP_ERR_MODEL_DIGEST: i32 = -703;
 
-/// ONNX Runtime was not found.
+/// The model's runtime was not found.
 pub const SMP_ERR_RUNTIME_MISSING: i32 = -704;
 
 /// The model's runtime failed.

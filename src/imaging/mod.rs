@@ -8,16 +8,18 @@
 //!
 //! **Invariant:** a step is recorded if and only if it ran. A step that does not exist yet is an error, never a silent copy.
 
-mod bspline;
 pub mod components;
 pub mod crop;
+pub mod filters;
 pub mod grid;
+pub mod intensity;
+pub mod masks;
 pub mod n4;
 pub mod nlm;
 pub mod noise;
 pub mod normalize;
 pub mod orient;
-mod recipe;
+pub(crate) mod recipe;
 pub mod resample;
 
 use std::sync::Arc;
@@ -25,7 +27,7 @@ use std::sync::Arc;
 use crate::deid::ReleasedStudy;
 pub use crate::deid::{Channel, Finding, Frames, Geometry, Mark, Verdict};
 use crate::error::{Error, Kind, Result, Stage};
-pub use recipe::{BiasCorrection, Denoising, Normalization, Recipe, Step, preprocess};
+pub use recipe::{Choices, NonLocalMeans, Operation, Recipe, Region, Step, preprocess};
 
 /// Voxels on a grid: column fastest, then row, then slice, then channel. Clones share the voxels until one writes.
 #[derive(Clone)]
@@ -132,5 +134,7 @@ impl Volume {
     }
 }
 
+#[cfg(test)]
+mod resample_tests;
 #[cfg(test)]
 mod tests;

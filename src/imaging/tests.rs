@@ -42,8 +42,12 @@ fn volume(dims: [usize; 3], voxels: Vec<f32>) -> Volume {
     Volume::from_parts(voxels, Geometry { dims, spacing_mm: [1.0; 3], affine_lps, verdict: Verdict::Uniform }, "MR").unwrap()
 }
 
+fn chosen(choices: Choices) -> Recipe {
+    Recipe::of(&choices).unwrap()
+}
+
 fn recipe(normalize: &str) -> Recipe {
-    Recipe { normalize: Normalization::from_name(normalize).unwrap(), ..Recipe::default() }
+    chosen(Choices { normalize: normalize.into(), ..Choices::default() })
 }
 
 fn in_pool<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
@@ -210,8 +214,7 @@ fn filling_a_hole_leaves_other_labels_in_it() {
 fn results_do_not_depend_on_the_number_of_threads() {
     let run = |threads| {
         in_pool(threads, || {
-            let mut all = recipe("zscore");
-            all.spacing_mm = Some(0.7);
+            let all = chosen(Choices { normalize: "zscore".into(), spacing_mm: Some(0.7), ..Choices::default() });
             let (made, steps) = preprocess(volume([97, 61, 53], noise(97 * 61 * 53)), &all, &Control::new()).unwrap();
             let bits: Vec<u32> = made.voxels().iter().map(|v| v.to_bits()).collect();
             let values: Vec<u64> = steps.iter().flat_map(|s| s.parameters.iter().map(|p| p.1.to_bits())).collect();
@@ -232,14 +235,14 @@ fn a_step_is_recorded_only_when_it_ran() {
     assert_eq!(names(&recipe("minmax")), ["percentile_clip", "minmax"]);
     let (scaled, _) = preprocess(volume([5, 4, 3], noise(60)), &recipe("minmax"), &Control::new()).unwrap();
     assert_eq!(normalize::range(scaled.voxels()), (0.0, 1.0));
-    let mut all = recipe("zscore");
-    all.spacing_mm = Some(1.0); // the spacing that it has
-    assert_eq!(names(&all), ["percentile_clip", "zscore"]);
+    // The spacing that it has.
+    let mut all = Choices { normalize: "zscore".into(), spacing_mm: Some(1.0), ..Choices::default() };
+    assert_eq!(names(&chosen(all.clone())), ["percentile_clip", "zscore"]);
     all.spacing_mm = Some(2.0);
-    assert_eq!(names(&all), ["resample", "percentile_clip", "zscore"]);
+    assert_eq!(names(&chosen(all.clone())), ["resample", "percentile_clip", "zscore"]);
     let positive = volume([9, 8, 7], noise(504).iter().map(|value| value + 301.0).collect());
-    let all = Recipe { denoise: Denoising::Nlm { sigma: Some(20.0) }, bias_correction: BiasCorrection::N4, ..all };
-    let steps = preprocess(positive, &all, &Control::new()).unwrap().1;
+    let all = Choices { denoise: "nlm".into(), noise_sigma: Some(20.0), bias_correction: "n4".into(), ..all };
+    let steps = preprocess(positive, &chosen(all), &Control::new()).unwrap().1;
     let names: Vec<&str> = steps.iter().map(|step| step.name).collect();
     assert_eq!(names, ["n4", "nlm", "resample", "percentile_clip", "zscore"]);
     assert!(steps[1].parameters.contains(&("sigma", 20.0)) && steps[1].parameters.contains(&("rician", 1.0)));
@@ -266,21 +269,22 @@ fn what_cannot_be_done_is_an_error_before_any_work() {
         assert_eq!(kind(volume([5, 4, 3], voxels), &recipe("none")), Kind::VolumeInvalid);
     }
     assert_eq!(kind(volume([5, 4, 3], vec![7.25; 60]), &recipe("zscore")), Kind::VolumeConstant);
-    assert_eq!(Normalization::from_name("whitestripe").unwrap_err().kind(), Kind::ConfigInvalidValue);
-    for (wrong, expected) in [
-        (Denoising::from_name("fast", None).map(|_| ()), Kind::ConfigInvalidValue),
-        (BiasCorrection::from_name("N4").map(|_| ()), Kind::ConfigInvalidValue),
+    for wrong in [
+        Choices { normalize: "whitestripe".into(), ..Choices::default() },
+        Choices { denoise: "fast".into(), ..Choices::default() },
+        Choices { bias_correction: "N4".into(), ..Choices::default() },
+        Choices { region: "brain".into(), ..Choices::default() },
     ] {
-        assert_eq!(wrong.unwrap_err().kind(), expected);
+        assert_eq!(Recipe::of(&wrong).unwrap_err().kind(), Kind::ConfigInvalidValue);
     }
     // Noise reaches below 0 in the sample volume, and N4 is for MR only.
-    let nlm = Recipe { denoise: Denoising::Nlm { sigma: None }, ..Recipe::default() };
+    let nlm = chosen(Choices { denoise: "nlm".into(), ..Choices::default() });
     assert_eq!(kind(good(), &nlm), Kind::InvalidArgument);
-    let n4 = Recipe { bias_correction: BiasCorrection::N4, ..Recipe::default() };
+    let n4 = chosen(Choices { bias_correction: "n4".into(), ..Choices::default() });
     let ct = Volume::from_parts(noise(60), good().geometry.clone(), "CT").unwrap();
     assert_eq!(kind(ct, &n4), Kind::InvalidArgument);
     for spacing in [0.0, -1.0, f64::NAN, f64::INFINITY] {
-        let asked = Recipe { spacing_mm: Some(spacing), ..recipe("none") };
+        let asked = chosen(Choices { spacing_mm: Some(spacing), ..Choices::default() });
         assert_eq!(kind(good(), &asked), Kind::InvalidArgument);
     }
     let empty = normalize::moments(&noise(8), normalize::Over::Mask(&[0; 8]), 0);

@@ -11,36 +11,92 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Kind, Result};
+use crate::inference::{RuntimeOptions, torch_file};
 
 /// Protobuf's own limit, and so ONNX's for one file.
 const MAX_BYTES: u64 = 2 << 30;
 /// Graphs within graphs (loop and if bodies) that are followed.
 const DEPTH: usize = 32;
 
-/// A model file that is ONNX by its structure and complete in itself.
+/// Who can run a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    /// ONNX Runtime.
+    Onnx,
+    /// The TorchScript backend.
+    TorchScript,
+    /// The backend that the configuration names.
+    Other,
+}
+
+/// A model file that is what its format says by its structure, and complete in itself.
 pub(super) struct ModelFile {
+    pub(super) format: Format,
     pub(super) bytes: Vec<u8>,
     /// SHA-256, lower-case hex.
     pub(super) sha256: String,
 }
 
-/// Reads a model.
+impl ModelFile {
+    /// An entry of the model's `metadata_props`; the first of that name.
+    pub(super) fn metadata(&self, wanted: &str) -> Option<&[u8]> {
+        // ModelProto.metadata_props = 14; StringStringEntryProto.key = 1, value = 2.
+        fields(&self.bytes).filter(|(number, _)| *number == 14).find_map(|(_, entry)| {
+            let of = |number: u64| fields(entry).find(|(found, _)| *found == number).map(|(_, content)| content);
+            of(2).filter(|_| of(1) == Some(wanted.as_bytes()))
+        })
+    }
+}
+
+/// The length-delimited fields of a message: number and content. Ends where the bytes stop being a message.
+fn fields(bytes: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        while !rest.is_empty() {
+            let key = varint(&mut rest)?;
+            match key & 7 {
+                0 => {
+                    varint(&mut rest)?;
+                }
+                1 => rest = rest.get(8..)?,
+                2 => {
+                    let length = usize::try_from(varint(&mut rest)?).ok()?;
+                    let (content, after) = rest.split_at_checked(length)?;
+                    rest = after;
+                    return Some((key >> 3, content));
+                }
+                5 => rest = rest.get(4..)?,
+                _ => return None,
+            }
+        }
+        None
+    })
+}
+
+/// Reads a model. Files that are neither ONNX nor PyTorch's are for the backend that the options name, if they name one.
 ///
 /// # Errors
-/// [`Kind::ModelUnreadable`]; [`Kind::ModelPickle`] for pickles; [`Kind::Unsupported`] for TorchScript archives.
-pub(super) fn read(path: &Path) -> Result<ModelFile> {
+/// [`Kind::ModelUnreadable`]; [`Kind::ModelPickle`] for pickles; [`Kind::Unsupported`] for torch.export archives.
+pub(super) fn read(path: &Path, options: &RuntimeOptions) -> Result<ModelFile> {
     let bytes = read_limited(path, MAX_BYTES).map_err(|why| Error::new(Kind::ModelUnreadable, why))?;
-    refuse_foreign(&bytes)?;
-    match external_data(&bytes, Message::Model, DEPTH) {
-        Some(false) => {}
-        Some(true) => {
-            return Err(Error::new(Kind::ModelUnreadable, "the model keeps its weights in other files, which its digest does not cover")
-                .with_hint("save it as one file: onnx.save(model, path, save_as_external_data=False)"));
-        }
-        None => return Err(Error::new(Kind::ModelUnreadable, "not an onnx file, or a damaged one")),
-    }
+    let format = format_of(&bytes, options.backend_library.is_some())?;
     let sha256 = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(ModelFile { bytes, sha256 })
+    Ok(ModelFile { format, bytes, sha256 })
+}
+
+/// What a file is, by its content.
+fn format_of(bytes: &[u8], has_backend: bool) -> Result<Format> {
+    if torch_file::is_torch(bytes) {
+        return torch_file::check(bytes).map(|()| Format::TorchScript);
+    }
+    refuse_foreign(bytes)?;
+    match external_data(bytes, Message::Model, DEPTH) {
+        Some(false) => Ok(Format::Onnx),
+        Some(true) => Err(Error::new(Kind::ModelUnreadable, "the model keeps its weights in other files, which its digest does not cover")
+            .with_hint("save it as one file: onnx.save(model, path, save_as_external_data=False)")),
+        None if has_backend => Ok(Format::Other),
+        None => Err(Error::new(Kind::ModelUnreadable, "not an onnx file, or a damaged one")),
+    }
 }
 
 /// A whole file of limited size; the error is a reason in our words.
@@ -68,24 +124,6 @@ pub(super) fn read_limited(path: &Path, most: u64) -> Result<Vec<u8>, String> {
 
 /// Other formats of weights, by content.
 fn refuse_foreign(bytes: &[u8]) -> Result<()> {
-    const EXPORT: &str = "export it where it was trained: torch.onnx.export(model.eval(), example, \"model.onnx\", input_names=[...], \
-                          output_names=[...]), and write its contract (docs/model-contract.md)";
-    // PyTorch archives are zip files that end with the list of their entries; names in it are plain text.
-    let tail = bytes.get(bytes.len().saturating_sub(1 << 20)..).unwrap_or(bytes);
-    let has = |name: &[u8]| tail.windows(name.len()).any(|window| window == name);
-    if bytes.starts_with(b"PK\x03\x04") {
-        return if has(b"constants.pkl") {
-            Err(Error::new(Kind::Unsupported, "a torchscript archive needs libtorch, which this build does not use").with_hint(EXPORT))
-        } else if has(b"data.pkl") {
-            Err(Error::new(Kind::ModelPickle, "a pytorch archive").with_hint(EXPORT))
-        } else {
-            Err(Error::new(Kind::ModelUnreadable, "a zip archive, not an onnx file"))
-        };
-    }
-    // Pickle protocols 2 to 5 begin with 0x80 and their number; no onnx file does, since 0x80 would be a field without a number.
-    if let [0x80, 2..=5, ..] = bytes {
-        return Err(Error::new(Kind::ModelPickle, "a pickle").with_hint(EXPORT));
-    }
     if bytes.starts_with(b"\x89HDF\r\n\x1a\n") {
         return Err(Error::new(Kind::ModelUnreadable, "an hdf5 file, not an onnx file")
             .with_hint("export it with tf2onnx: python -m tf2onnx.convert --keras model.h5 --output model.onnx"));
@@ -199,6 +237,15 @@ mod tests {
     }
 
     #[test]
+    fn metadata_is_found_by_its_name() {
+        let entry = |key: &[u8], value: &[u8]| field(14, &[field(1, key), field(2, value)].concat());
+        let bytes = [field(7, b""), entry(b"author", b"somebody"), entry(b"smp_contract", b"{}")].concat();
+        let model = ModelFile { format: Format::Onnx, bytes, sha256: String::new() };
+        assert_eq!(model.metadata("smp_contract"), Some(&b"{}"[..]));
+        assert_eq!(model.metadata("contract"), None);
+    }
+
+    #[test]
     fn damaged_and_foreign_bytes_are_no_model() {
         let mut nested = vec![14 << 3, 1];
         for _ in 0..12 {
@@ -210,21 +257,12 @@ mod tests {
     }
 
     #[test]
-    fn foreign_formats_are_told_apart_by_content() {
-        let zip = |name: &str| [b"PK\x03\x04 archive/", name.as_bytes()].concat();
-        for (bytes, kind) in [
-            (zip("constants.pkl"), Kind::Unsupported),
-            (zip("data.pkl"), Kind::ModelPickle),
-            (zip("readme.txt"), Kind::ModelUnreadable),
-            (b"\x80\x02}q\x00.".to_vec(), Kind::ModelPickle),
-            (b"\x89HDF\r\n\x1a\n".to_vec(), Kind::ModelUnreadable),
-        ] {
-            let error = refuse_foreign(&bytes).unwrap_err();
-            assert_eq!(error.kind(), kind);
-            if kind != Kind::ModelUnreadable {
-                assert!(error.hint().unwrap().contains("torch.onnx.export"));
-            }
-        }
-        assert!(refuse_foreign(&field(7, b"")).is_ok());
+    fn formats_are_told_apart_by_content() {
+        let kind = |bytes: &[u8], has_backend| format_of(bytes, has_backend).map_err(|error| error.kind());
+        assert_eq!(kind(&field(7, b""), false), Ok(Format::Onnx));
+        assert_eq!(kind(b"\x89HDF\r\n\x1a\n", true), Err(Kind::ModelUnreadable));
+        assert_eq!(kind(b"\x80\x02}q\x00.", true), Err(Kind::ModelPickle));
+        assert_eq!(kind(b"mean 1", false), Err(Kind::ModelUnreadable));
+        assert_eq!(kind(b"mean 1", true), Ok(Format::Other));
     }
 }

@@ -7,32 +7,64 @@ use crate::control::Control;
 use crate::error::{Error, Kind, Result, Stage};
 use crate::imaging::grid::{AlignedGrid, AxisMap};
 use crate::imaging::resample;
-use crate::imaging::{Geometry, Volume, grid, normalize};
+use crate::imaging::{self, Geometry, Recipe, Step, Volume, grid, normalize, recipe};
 use crate::inference::contract::{Contract, Intensity, Size};
 
 /// A volume on the grid that a contract describes, with the contract's intensities, before any cropping or padding.
 pub(super) struct Frame {
     /// Grid of the volume that the frame was laid on.
     pub(super) below: Geometry,
-    /// The frame on that grid.
+    /// The contract's axes and spacing on that grid.
+    laid: AlignedGrid,
+    /// The box that was located, and what it was stretched to, on the laid grid; `None` is all of it.
+    cut: Option<AlignedGrid>,
+    /// The frame on the volume's grid.
     pub(super) grid: AlignedGrid,
     /// Intensities of each channel that the contract names, in the order of [`Contract::volume_channels`].
     pub(super) channels: Vec<(Option<usize>, Vec<f32>)>,
+    /// Values at which each channel was clipped by percentiles for the first time.
+    pub(super) clipped: Vec<Option<(f32, f32)>>,
+}
+
+/// What a locating pass found.
+pub(super) struct Located {
+    /// First voxel of the box on the laid grid, and its sides (W, H, D).
+    pub(super) lower: [usize; 3],
+    pub(super) shape: [usize; 3],
+    /// [`Frame::clipped`] of its frame.
+    pub(super) clipped: Vec<Option<(f32, f32)>>,
+}
+
+/// The volume that a contract wants: as loaded or preprocessed, after the contract's own steps on its grid.
+///
+/// # Errors
+/// Those of the steps.
+pub(super) fn prepared(volume: &Volume, contract: &Contract, control: &Control) -> Result<(Volume, Vec<Step>)> {
+    let volume = if contract.from_raw { volume.raw() } else { volume };
+    refuse_modality(volume, contract)?;
+    if contract.preprocess.is_empty() {
+        return Ok((volume.clone(), Vec::new()));
+    }
+    let recipe = Recipe { operations: contract.preprocess.clone() };
+    imaging::preprocess(volume.clone(), &recipe, &control.silent())
+}
+
+/// The modality's own text is not repeated: it comes from a header.
+fn refuse_modality(volume: &Volume, contract: &Contract) -> Result<()> {
+    if !contract.modalities.is_empty() && !contract.modalities.iter().any(|modality| modality == volume.modality()) {
+        let detail = format!("the model is for modality {}", contract.modalities.join(", "));
+        return Err(Error::new(Kind::InputImplausible, detail));
+    }
+    Ok(())
 }
 
 impl Frame {
-    /// Lays a contract's grid on a volume.
+    /// Lays a contract's grid on a volume that was [`prepared`], or on the box that was located in it.
     ///
     /// # Errors
-    /// [`Kind::InputImplausible`] for another modality; [`Kind::VolumeInvalid`]; [`Kind::VolumeConstant`]; [`Kind::OutOfMemory`];
+    /// [`Kind::InputImplausible`] for a missing channel; [`Kind::VolumeInvalid`]; [`Kind::VolumeConstant`]; [`Kind::OutOfMemory`];
     /// [`Kind::Cancelled`].
-    pub(super) fn new(volume: &Volume, contract: &Contract, control: &Control) -> Result<Frame> {
-        let volume = if contract.from_raw { volume.raw() } else { volume };
-        // The modality's own text is not repeated: it comes from a header.
-        if !contract.modalities.is_empty() && !contract.modalities.iter().any(|modality| modality == volume.modality()) {
-            let detail = format!("the model is for modality {}", contract.modalities.join(", "));
-            return Err(Error::new(Kind::InputImplausible, detail));
-        }
+    pub(super) fn new(volume: &Volume, contract: &Contract, located: Option<&Located>, control: &Control) -> Result<Frame> {
         volume.check()?;
         let below = volume.geometry().clone();
         let wanted = contract.volume_channels();
@@ -48,27 +80,55 @@ impl Frame {
             None => oriented,
         };
         let laid = spaced.then(&tensor_order(spaced.dims(), contract.grid.axes));
+        let part = located.map(|located| AlignedGrid::window(located.lower.map(|start| start as i64), located.shape));
+        let shown = part.as_ref().map_or(laid.dims(), AlignedGrid::dims);
         let stretched = match contract.grid.size {
-            Size::Resize { shape, how } => Some((AlignedGrid::stretched(laid.dims(), memory_order(shape)), how)),
+            // Slices are stretched one by one.
+            Size::Resize { shape: [_, h, w], how } if contract.grid.is_slicewise => {
+                Some((AlignedGrid::stretched(shown, [w, h, shown[2]]), how))
+            }
+            Size::Resize { shape, how } => Some((AlignedGrid::stretched(shown, memory_order(shape)), how)),
             _ => None,
         };
+        let cut = match (&part, &stretched) {
+            (Some(part), Some((stretch, _))) => Some(part.then(stretch)),
+            (Some(part), None) => Some(*part),
+            (None, _) => None,
+        };
         let mut channels = Vec::with_capacity(wanted.len());
-        for number in wanted {
+        let mut clipped = Vec::with_capacity(wanted.len());
+        for (index, number) in wanted.into_iter().enumerate() {
             let mut voxels = resample::linear(volume.channel(number.unwrap_or(0)), below.dims, &laid, control)?;
-            voxels = match &stretched {
-                Some((grid, how)) => resample::aligned(&voxels, laid.dims(), grid, *how, control)?,
-                None => voxels,
-            };
+            if let Some(part) = &part {
+                voxels = resample::nearest(&voxels, laid.dims(), part, None, control)?;
+            }
+            if let Some((grid, how)) = &stretched {
+                voxels = resample::aligned(&voxels, shown, grid, *how, control)?;
+            }
+            let dims = stretched.as_ref().map_or(shown, |(grid, _)| grid.dims());
+            let as_located = located.and_then(|located| located.clipped.get(index).copied().flatten());
+            let mut limits = None;
             for step in &contract.intensity {
                 control.check()?;
-                apply(&mut voxels, *step)?;
+                let told = apply(&mut voxels, dims, step, as_located, control)?;
+                limits = limits.or(told);
             }
             // Scaling by a contract's numbers may leave the range of float32.
             normalize::check_finite(&voxels)?;
             channels.push((number, voxels));
+            clipped.push(limits);
         }
-        let grid = stretched.map_or(laid, |(grid, _)| laid.then(&grid));
-        Ok(Frame { below, grid, channels })
+        let grid = match (&cut, &stretched) {
+            (Some(cut), _) => laid.then(cut),
+            (None, Some((stretch, _))) => laid.then(stretch),
+            (None, None) => laid,
+        };
+        Ok(Frame { below, laid, cut, grid, channels, clipped })
+    }
+
+    /// Voxels along W, H, D of the contract's axes and spacing, before any box or stretching.
+    pub(super) fn laid_dims(&self) -> [usize; 3] {
+        self.laid.dims()
     }
 
     /// Voxels along W, H, D.
@@ -121,9 +181,16 @@ impl Frame {
         // the nearest voxel still answers.
         let whole = AlignedGrid::window(lower, shape).inverse(self.dims());
         let on_frame = resample::nearest(labels, shape, &whole, Some(0), control)?;
-        let back = self.grid.inverse(self.below.dims);
-        let on_volume = resample::nearest(&on_frame, self.dims(), &back, None, control)?;
-        if *onto == self.below { Ok(on_volume) } else { resample::labels_to_grid(&on_volume, &self.below, onto, control) }
+        let on_volume = match &self.cut {
+            None => resample::nearest(&on_frame, self.dims(), &self.grid.inverse(self.below.dims), None, control)?,
+            // Outside the box is background.
+            Some(cut) => {
+                let laid = self.laid.dims();
+                let on_laid = resample::nearest(&on_frame, self.dims(), &cut.inverse(laid), Some(0), control)?;
+                resample::nearest(&on_laid, laid, &self.laid.inverse(self.below.dims), None, control)?
+            }
+        };
+        if *onto == self.below { Ok(on_volume) } else { resample::labels_back(&on_volume, &self.below, onto, control) }
     }
 }
 
@@ -164,22 +231,27 @@ fn tensor_order(dims: [usize; 3], axes: [usize; 3]) -> AlignedGrid {
     AlignedGrid { axes: memory_order(axes).map(|source| AxisMap { source, start: 0.0, step: 1.0, len: dims[source] }) }
 }
 
-fn apply(voxels: &mut [f32], step: Intensity) -> Result<()> {
+/// Runs a step on a channel; tells the limits of a clip at percentiles.
+fn apply(
+    voxels: &mut [f32],
+    dims: [usize; 3],
+    step: &Intensity,
+    as_located: Option<(f32, f32)>,
+    control: &Control,
+) -> Result<Option<(f32, f32)>> {
     match step {
-        Intensity::Zscore { nonzero, ddof } => {
-            let over = if nonzero { normalize::Over::Nonzero } else { normalize::Over::All };
-            normalize::zscore(voxels, over, ddof)?;
+        Intensity::ClipAsLocated => {
+            let Some((low, high)) = as_located else {
+                let detail = "locate.intensity.steps: a percentile_clip is missing, since a later step clips as located";
+                return Err(Error::new(Kind::ModelContract, detail));
+            };
+            normalize::clamp(voxels, low, high);
+            Ok(None)
         }
-        Intensity::Minmax { lo, hi } => {
-            normalize::minmax(voxels, lo, hi)?;
+        Intensity::Operation(operation) => {
+            let told = recipe::change_intensities(operation, voxels, dims, &control.silent())?;
+            let value = |name: &str| told.iter().find(|(known, _)| *known == name).map(|(_, value)| *value as f32);
+            Ok(value("lower_value").zip(value("upper_value")))
         }
-        Intensity::PercentileClip { lo, hi } => {
-            if let [lo, hi] = normalize::percentiles(voxels, &[lo, hi])?[..] {
-                normalize::clamp(voxels, lo as f32, hi as f32);
-            }
-        }
-        Intensity::Clamp { lo, hi } => normalize::clamp(voxels, lo as f32, hi as f32),
-        Intensity::Affine { scale, shift } => normalize::affine(voxels, scale, shift),
     }
-    Ok(())
 }

@@ -10,7 +10,7 @@ use crate::imaging::Geometry;
 use crate::imaging::components;
 use crate::imaging::grid::voxel_volume_mm3;
 use crate::inference::Label;
-use crate::inference::contract::{Activation, Contract, Output, Postprocess};
+use crate::inference::contract::{Activation, Calibration, Contract, Output, OutputLabel, Postprocess};
 
 /// Voxels per piece of parallel work.
 const BLOCK: usize = 1 << 14;
@@ -32,6 +32,27 @@ pub(super) fn activate(values: &mut [f32], activation: Activation) {
             }
             values.iter_mut().for_each(|value| *value /= sum);
         }
+    }
+}
+
+/// Calibrates a probability by points between which straight lines run; beyond the first and last their value holds.
+pub(super) fn calibrated(probability: f64, points: &[[f64; 2]]) -> f64 {
+    let after = points.partition_point(|point| point[0] <= probability);
+    match (after.checked_sub(1).and_then(|before| points.get(before)), points.get(after)) {
+        (Some(low), Some(high)) => low[1] + (high[1] - low[1]) * (probability - low[0]) / (high[0] - low[0]),
+        (Some(point), None) | (None, Some(point)) => point[1],
+        (None, None) => probability,
+    }
+}
+
+/// A predictor's numbers as the contract wants them: divided by the temperature, activated, calibrated.
+pub(super) fn finish(values: &mut [f32], output: &Output) {
+    if let Some(Calibration::Temperature(temperature)) = output.calibration {
+        values.iter_mut().for_each(|value| *value = (f64::from(*value) / temperature) as f32);
+    }
+    activate(values, output.activation);
+    if let Some(Calibration::Isotonic(points)) = &output.calibration {
+        values.iter_mut().for_each(|value| *value = calibrated(f64::from(*value), points) as f32);
     }
 }
 
@@ -67,7 +88,15 @@ pub(super) fn decide(maps: &[f32], channels: usize, output: &Output, activated: 
 }
 
 fn choose(values: &[f32], output: &Output) -> u8 {
+    // No window saw the voxel: the contract calls such places background.
+    if values.first().is_none_or(|value| value.is_nan()) {
+        return 0;
+    }
     match output.threshold {
+        Some(threshold) if output.last_wins => {
+            let above = |label: &&OutputLabel| values.get(label.channel).is_some_and(|value| *value > threshold);
+            output.labels.iter().rev().find(above).map_or(0, |label| label.value)
+        }
         None => {
             let mut best = 0;
             for (channel, value) in values.iter().enumerate() {
@@ -121,7 +150,7 @@ pub(super) fn table(labels: &[u8], geometry: &Geometry, output: &Output) -> Vec<
         })
         .reduce(|| [0; 256], |a, b| std::array::from_fn(|value| a[value] + b[value]));
     let ml = voxel_volume_mm3(geometry) / 1000.0;
-    let row = |label: &crate::inference::contract::OutputLabel| {
+    let row = |label: &OutputLabel| {
         let voxels = counts[usize::from(label.value)];
         Label { value: label.value, name: label.name.clone(), volume_ml: voxels as f64 * ml, voxels }
     };

@@ -11,30 +11,42 @@
 //! |---|---|
 //! | `contract` | the contract, read and checked |
 //! | `file` | the model's bytes: read, hashed, looked at |
+//! | `inspect` | what a model file tells of itself |
+//! | `model` | one model, whoever runs it |
 //! | `runtime`, `loaded` | ONNX Runtime, found and loaded |
-//! | `onnx` | one session |
+//! | `onnx` | one session of ONNX Runtime |
+//! | `backend`, `torch_file` | plug-ins for other formats, TorchScript among them |
+//! | `ensemble` | the models of one contract |
 //! | `frame` | from a volume to the model's grid, and back |
+//! | `locate` | the box in which a model looks |
 //! | `sliding` | windows, stitched |
 //! | `labels` | from numbers to labels |
 //! | `segmenter`, `predictor` | the two kinds of models |
 
+mod backend;
 pub mod contract;
+mod ensemble;
 mod file;
 mod frame;
+mod inspect;
 mod labels;
 mod loaded;
+mod locate;
+mod model;
 mod onnx;
 mod predictor;
 mod runtime;
 mod segmenter;
 mod sliding;
+mod torch_file;
 
 use std::path::{Path, PathBuf};
 
 use crate::control::Control;
 use crate::error::{Error, Kind, Result};
-use crate::imaging::{Geometry, Volume};
+use crate::imaging::{Geometry, Step, Volume};
 use crate::inference::contract::{Contract, Task};
+pub use inspect::{Inspection, Port, inspect};
 
 /// How models are run. The pipeline fills it from `inference.*` and `device`.
 #[derive(Clone, Debug, Default)]
@@ -51,6 +63,14 @@ pub struct RuntimeOptions {
     pub overlap: Option<f64>,
     /// Windows per run override.
     pub batch: Option<usize>,
+    /// Most memory that a model may take on a CUDA device, MiB; `None` = all.
+    pub device_memory_mib: Option<u64>,
+    /// The TorchScript backend's shared library; `None` = search.
+    pub torchscript_library: Option<PathBuf>,
+    /// A backend for model files of another format (`smp_backend.h`).
+    pub backend_library: Option<PathBuf>,
+    /// Providers of a CUDA device before `cuda`: `tensorrt`.
+    pub providers: Vec<String>,
 }
 
 /// What identifies a model in results and the audit log.
@@ -62,6 +82,8 @@ pub struct ModelIdentity {
     pub version: String,
     /// SHA-256 of the model file, hex.
     pub sha256: String,
+    /// SHA-256 of the other files that take part, hex: members of an ensemble, the model of a locating pass.
+    pub members: Vec<String>,
     /// Device that runs it (`cpu`, `cuda:0`).
     pub device: String,
     /// Runtime and version (`onnxruntime 1.23.0`).
@@ -88,6 +110,8 @@ pub struct Segmentation {
     pub(crate) geometry: Geometry,
     pub(crate) table: Vec<Label>,
     pub(crate) model: ModelIdentity,
+    pub(crate) adaptations: Vec<String>,
+    pub(crate) steps: Vec<Step>,
 }
 
 impl Segmentation {
@@ -107,6 +131,14 @@ impl Segmentation {
     pub fn model(&self) -> &ModelIdentity {
         &self.model
     }
+    /// What was done because the device's memory did not suffice: fewer windows at once, smaller ones, the CPU. Empty: nothing.
+    pub fn adaptations(&self) -> &[String] {
+        &self.adaptations
+    }
+    /// Steps of preprocessing that the contract asked for and that ran for this model alone.
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
 }
 
 /// What a predictor said.
@@ -116,8 +148,19 @@ pub struct Prediction {
     pub probability: Option<f64>,
     /// Every output by label.
     pub values: Vec<(String, f64)>,
+    /// How far the members of an ensemble are apart, and what each look at the study said.
+    pub spread: Option<Spread>,
     /// Model that made it.
     pub model: ModelIdentity,
+}
+
+/// How far apart the parts of a prediction are.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spread {
+    /// What each member of the ensemble said: of the positive class, or of the first label where the contract names none.
+    pub members: Vec<f64>,
+    /// Their standard deviation, by the members' weights.
+    pub std: f64,
 }
 
 /// Segments a volume.
@@ -145,8 +188,8 @@ pub trait Predictor: Send + Sync {
 /// [`Kind::ModelDigest`] for the contract; [`Kind::RuntimeMissing`] and [`Kind::DeviceUnavailable`] for the machine; [`Kind::ModelShape`]
 /// when model and contract do not fit; [`Kind::ConfigInvalidValue`] for options that the contract does not allow.
 pub fn open_segmenter(model: &Path, options: &RuntimeOptions) -> Result<Box<dyn Segmenter>> {
-    let (model, contract) = open(model, Task::Segment, options)?;
-    Ok(Box::new(segmenter::OnnxSegmenter::new(model, contract, options)?))
+    let (file, contract) = read(model, Task::Segment, options)?;
+    Ok(Box::new(segmenter::OnnxSegmenter::open(file, model, contract, options)?))
 }
 
 /// Opens a prediction model with the contract beside it.
@@ -154,18 +197,40 @@ pub fn open_segmenter(model: &Path, options: &RuntimeOptions) -> Result<Box<dyn 
 /// # Errors
 /// As [`open_segmenter`].
 pub fn open_predictor(model: &Path, options: &RuntimeOptions) -> Result<Box<dyn Predictor>> {
-    let (model, contract) = open(model, Task::Predict, options)?;
-    Ok(Box::new(predictor::OnnxPredictor::new(model, contract)?))
+    let (file, contract) = read(model, Task::Predict, options)?;
+    Ok(Box::new(predictor::OnnxPredictor::open(file, model, contract, options)?))
 }
 
-/// Reads the contract beside a model: same folder, same stem, extension `json`.
+/// Reads the contract of a model: the file with the same stem and extension `json` in the same folder, else the model's own
+/// `metadata_props` entry `smp_contract`.
 ///
 /// # Errors
-/// [`Kind::ModelContract`].
-pub fn read_contract(model: &Path) -> Result<Contract> {
-    let bytes = file::read_limited(&model.with_extension("json"), contract::MAX_BYTES)
-        .map_err(|why| Error::new(Kind::ModelContract, format!("the json file beside the model: {why}")))?;
-    Contract::read(&bytes)
+/// [`Kind::ModelContract`]; those of the model's file when it has to be read.
+pub fn read_contract(model: &Path, options: &RuntimeOptions) -> Result<Contract> {
+    match contract_beside(model)? {
+        Some(contract) => Ok(contract),
+        None => contract_of(model, &file::read(model, options)?),
+    }
+}
+
+/// The contract beside a model; `None` when there is no such file.
+fn contract_beside(model: &Path) -> Result<Option<Contract>> {
+    let path = model.with_extension("json");
+    if !path.exists() {
+        return Ok(None);
+    }
+    let bytes = file::read_limited(&path, contract::MAX_BYTES).map_err(|why| inspect::no_contract(&why))?;
+    Contract::read(&bytes).map(Some)
+}
+
+/// The contract of a model that was read.
+fn contract_of(path: &Path, file: &file::ModelFile) -> Result<Contract> {
+    match (contract_beside(path)?, file.metadata("smp_contract")) {
+        (Some(contract), _) => Ok(contract),
+        // The file that holds it is the file that it is for; a digest of itself it cannot hold.
+        (None, Some(text)) => Contract::read_embedded(text, &file.sha256),
+        (None, None) => Err(inspect::no_contract("no such file")),
+    }
 }
 
 /// ONNX Runtime's version and path, or why it is absent (for `smp_capabilities`).
@@ -189,16 +254,17 @@ pub fn providers(library: Option<&Path>) -> Vec<String> {
 }
 
 /// The file first: somebody who points at a pickle should learn that, not that it has no contract.
-fn open(path: &Path, task: Task, options: &RuntimeOptions) -> Result<(onnx::Model, Contract)> {
-    let file = file::read(path)?;
-    let contract = read_contract(path)?;
+fn read(path: &Path, task: Task, options: &RuntimeOptions) -> Result<(file::ModelFile, Contract)> {
+    let file = file::read(path, options)?;
+    let contract = contract_of(path, &file)?;
     if contract.task != task {
         let (is, wanted) = if task == Task::Segment { ("predict", "segment") } else { ("segment", "predict") };
         return Err(Error::new(Kind::ModelContract, format!("task: the model is for {is}, asked to {wanted}")));
     }
-    let model = onnx::Model::open(file, &contract, options)?;
-    Ok((model, contract))
+    Ok((file, contract))
 }
 
+#[cfg(test)]
+mod looks_tests;
 #[cfg(test)]
 mod tests;

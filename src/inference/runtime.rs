@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ort::environment::Environment;
-use ort::ep::{CUDA, ExecutionProvider};
+use ort::ep::{CUDA, ExecutionProvider, TensorRT};
 
 use crate::error::{Error, Kind, Result};
 use crate::inference::loaded;
@@ -76,6 +76,19 @@ pub(super) fn load(library: Option<&Path>) -> Result<Arc<Runtime>> {
 /// Devices that the loaded runtime was built for.
 pub(super) fn has_cuda(_runtime: &Runtime) -> bool {
     CUDA::is_available().unwrap_or(false)
+}
+
+/// Whether the loaded runtime was built with TensorRT.
+pub(super) fn has_tensorrt(_runtime: &Runtime) -> bool {
+    TensorRT::is_available().unwrap_or(false)
+}
+
+/// The providers of the loaded runtime that this library uses, for people.
+pub(super) fn known(runtime: &Runtime) -> String {
+    let mut names = vec!["cpu"];
+    names.extend(has_cuda(runtime).then_some("cuda"));
+    names.extend(has_tensorrt(runtime).then_some("tensorrt"));
+    names.join(", ")
 }
 
 /// A place that was tried: its name for people, and what was found there.

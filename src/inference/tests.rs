@@ -142,9 +142,15 @@ fn a_model_takes_the_channels_that_its_contract_names_and_no_others() {
 
 fn segmentation(labels: Vec<u8>, geometry: Geometry) -> Segmentation {
     let table = ["rest", "lesion"].iter().zip([2, 3]).map(|(name, value)| Label { value, name: (*name).into(), volume_ml: 0.0, voxels: 0 });
-    let model =
-        ModelIdentity { name: "hand".into(), version: "1".into(), sha256: "0".repeat(64), device: "cpu".into(), runtime: "none".into() };
-    Segmentation { labels, geometry, table: table.collect(), model }
+    let model = ModelIdentity {
+        name: "hand".into(),
+        version: "1".into(),
+        sha256: "0".repeat(64),
+        device: "cpu".into(),
+        runtime: "none".into(),
+        members: Vec::new(),
+    };
+    Segmentation { labels, geometry, table: table.collect(), model, adaptations: Vec::new(), steps: Vec::new() }
 }
 
 #[test]
@@ -192,7 +198,7 @@ fn raw_contracts_see_the_volume_as_it_was_loaded() {
         return;
     }
     let case = &expected("segmentations")[0];
-    let recipe = crate::imaging::Recipe { normalize: crate::imaging::Normalization::Zscore, ..Default::default() };
+    let recipe = crate::imaging::Recipe::of(&crate::imaging::Choices { normalize: "zscore".into(), ..Default::default() }).unwrap();
     let (changed, _) = crate::imaging::preprocess(volume(case), &recipe, &Control::new()).unwrap();
     let run = |voxels: &str, volume: &Volume| {
         let (_folder, path) = altered("slide.onnx", |contract| {

@@ -25,7 +25,11 @@ pub fn capabilities() -> String {
         "providers": transfer::PROVIDERS,
         "download_modes": ["zero_knowledge", "standard"],
         "operations": ["load", "anonymize", "preprocess", "segment", "predict"],
-        "preprocessing": {"normalize": ["none", "zscore"], "denoise": ["none"], "bias_correction": ["none"]},
+        "preprocessing": {
+            "normalize": ["none", "zscore", "minmax", "white_stripe"],
+            "denoise": ["none", "nlm", "nlm_blockwise", "gaussian", "median", "gradient_diffusion", "curvature_diffusion", "total_variation"],
+            "bias_correction": ["none", "n4"],
+        },
         "decoders": decoders,
         "devices": inference::providers(None),
         "onnx_runtime": runtime,

@@ -49,6 +49,7 @@ use crate::transfer::{self, Client};
 pub use crate::transfer::{Check, Checkup, Outcome as CheckOutcome};
 pub use capabilities::capabilities;
 pub use key_changes::RecordedKeyStore;
+pub use models::inspect_model;
 pub use request::{DownloadMode, Operation, Request};
 pub use result::StudyResult;
 pub use sealing::{grant_study, seal_instances, seal_study, unseal_study, verify_package};

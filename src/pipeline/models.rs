@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+use crate::config::Config;
 use crate::error::{Error, Kind, Result};
-use crate::inference::{self, Predictor, RuntimeOptions, Segmenter};
+use crate::inference::{self, Inspection, Predictor, RuntimeOptions, Segmenter};
 
 /// A task that a model can be registered for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -81,6 +82,14 @@ impl Models {
         self.segmenters.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.predictors.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
+}
+
+/// Tells what a model file says of itself, with the runtime and the backends that are configured.
+///
+/// # Errors
+/// As [`inference::inspect`]; those of the configuration.
+pub fn inspect_model(config: &Config, path: &Path) -> Result<Inspection> {
+    inference::inspect(path, &super::settings::runtime(config)?)
 }
 
 fn find_or_open<M: ?Sized>(

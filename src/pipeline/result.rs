@@ -81,6 +81,9 @@ impl StudyResult {
         }
         if let Some(prediction) = &findings.prediction {
             json.insert("prediction_model".into(), identity(&prediction.model));
+            if let Some(spread) = &prediction.spread {
+                json.insert("prediction_spread".into(), json!({"members": spread.members, "std": spread.std}));
+            }
         }
         json.insert("geometry".into(), geometry(findings.volume.geometry()));
         json.insert("modality".into(), findings.volume.modality().into());
@@ -94,7 +97,11 @@ impl StudyResult {
                 .iter()
                 .map(|label| json!({"value": label.value, "name": label.name, "voxels": label.voxels, "volume_ml": label.volume_ml}))
                 .collect();
-            json.insert("segmentation".into(), json!({"labels": labels, "model": identity(mask.model())}));
+            json.insert(
+                "segmentation".into(),
+                json!({"labels": labels, "model": identity(mask.model()), "adaptations": mask.adaptations(),
+                    "preprocessing": mask.steps().iter().map(step).collect::<Vec<_>>()}),
+            );
         }
         json.insert("deidentification".into(), deidentification(&findings.deid));
         if let Some(metadata) = &findings.metadata {
@@ -289,7 +296,10 @@ fn deidentification(report: &deid::Report) -> Value {
 }
 
 fn identity(model: &ModelIdentity) -> Value {
-    json!({"name": model.name, "version": model.version, "sha256": model.sha256, "device": model.device, "runtime": model.runtime})
+    json!({
+        "name": model.name, "version": model.version, "sha256": model.sha256, "members": model.members, "device": model.device,
+        "runtime": model.runtime,
+    })
 }
 
 /// What tells a channel from the others.

@@ -161,18 +161,31 @@ fn device_rules(path: &Path) -> Result<Arc<deid::DeviceRules>> {
     deid::DeviceRules::from_json(&text).map(Arc::new)
 }
 
+/// Largest recipe that is read, one byte more than [`imaging::Recipe::from_json`] accepts.
+const RECIPE_BYTES: u64 = (1 << 20) + 1;
+
+/// The recipe of a file, or of the simple keys.
 fn recipe(config: &Config) -> Result<imaging::Recipe> {
+    if let Some(path) = config.path("preprocess.recipe")? {
+        let unreadable = |_| Error::new(Kind::ConfigInvalidValue, "preprocess.recipe names a file that cannot be read");
+        let mut bytes = Vec::new();
+        File::open(path).map_err(unreadable)?.take(RECIPE_BYTES).read_to_end(&mut bytes).map_err(unreadable)?;
+        return imaging::Recipe::from_json(&bytes);
+    }
     let choice = |key| config.text(key).unwrap_or_else(|| "none".to_owned());
-    Ok(imaging::Recipe {
-        normalize: imaging::Normalization::from_name(&choice("preprocess.normalize"))?,
-        denoise: imaging::Denoising::from_name(&choice("preprocess.denoise"), config.real("preprocess.noise_sigma")?)?,
-        bias_correction: imaging::BiasCorrection::from_name(&choice("preprocess.bias_correction"))?,
+    imaging::Recipe::of(&imaging::Choices {
+        bias_correction: choice("preprocess.bias_correction"),
+        denoise: choice("preprocess.denoise"),
+        noise_sigma: config.real("preprocess.noise_sigma")?,
         spacing_mm: config.real("preprocess.spacing_mm")?,
         interpolation: imaging::resample::Interpolation::from_name(&config.text("preprocess.interpolation").unwrap_or_default())?,
+        antialias: config.flag("preprocess.antialias")?,
+        normalize: choice("preprocess.normalize"),
+        region: config.text("preprocess.region").unwrap_or_else(|| "all".to_owned()),
     })
 }
 
-fn runtime(config: &Config) -> Result<inference::RuntimeOptions> {
+pub(super) fn runtime(config: &Config) -> Result<inference::RuntimeOptions> {
     let window = match config.list("inference.window")?.as_slice() {
         [] => None,
         [a, b, c] => Some([window_side(a)?, window_side(b)?, window_side(c)?]),
@@ -186,6 +199,10 @@ fn runtime(config: &Config) -> Result<inference::RuntimeOptions> {
         window,
         overlap: config.real("inference.overlap")?,
         batch: (batch > 0).then_some(batch),
+        torchscript_library: config.path("inference.torchscript_library")?,
+        backend_library: config.path("inference.backend_library")?,
+        device_memory_mib: config.integer("inference.device_memory_mib")?.and_then(|mib| u64::try_from(mib).ok()),
+        providers: config.list("inference.providers")?,
     })
 }
 

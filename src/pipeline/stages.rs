@@ -90,7 +90,20 @@ impl Run<'_> {
         let segment_path = self.model_path(Operation::Segment, Task::Segment)?;
         let predict_path = self.model_path(Operation::Predict, Task::Predict)?;
 
-        let (loader, package) = self.stage("fetch", |run| run.fetch())?;
+        // Models open while the study is on its way: neither waits for the other, and a model that cannot be opened is told before any pixel
+        // is looked at.
+        let (inner, options) = (self.inner, self.settings.runtime.clone());
+        let (fetched, opened) = std::thread::scope(|scope| {
+            let opening = scope.spawn(|| -> Result<()> {
+                segment_path.as_deref().map(|path| inner.models.segmenter(path, &options)).transpose()?;
+                predict_path.as_deref().map(|path| inner.models.predictor(path, &options)).transpose()?;
+                Ok(())
+            });
+            let fetched = self.stage("fetch", |run| run.fetch());
+            (fetched, opening.join())
+        });
+        let (loader, package) = fetched?;
+        opened.map_err(|_| Error::new(Kind::Internal, "a model's opening panicked"))??;
         let identified = self.stage("load", |run| loader.finish(run.control))?;
         self.recorder.success(
             "study.loaded",

@@ -29,8 +29,8 @@ fn mask(geometry: &Geometry, label: impl Fn([usize; 3]) -> u8) -> Segmentation {
     };
     let table = vec![entry(1, "lesion"), entry(2, "oedema")];
     let text = String::new;
-    let model = ModelIdentity { name: text(), version: text(), sha256: text(), device: text(), runtime: text() };
-    Segmentation { labels, geometry: geometry.clone(), table, model }
+    let model = ModelIdentity { name: text(), version: text(), sha256: text(), device: text(), runtime: text(), members: Vec::new() };
+    Segmentation { labels, geometry: geometry.clone(), table, model, adaptations: Vec::new(), steps: Vec::new() }
 }
 
 fn straight(dims: [usize; 3], [x, y, z]: [f64; 3]) -> Geometry {

@@ -72,6 +72,9 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Models: what a file says of itself, and what its contract has to say.
+    #[command(subcommand)]
+    Models(Models),
     /// The audit log: totals, verification, export.
     #[command(subcommand)]
     Audit(Audit),
@@ -81,6 +84,16 @@ pub enum Command {
     Capabilities,
     /// Every configuration key with its default and meaning.
     Settings,
+}
+
+/// Models.
+#[derive(Subcommand)]
+pub enum Models {
+    /// Tell, as JSON, a model's inputs, outputs and metadata, its contract or what is wrong with it, and a contract to start from.
+    Inspect {
+        /// The model's file.
+        model: PathBuf,
+    },
 }
 
 /// Keys: make, show, exchange, confirm.

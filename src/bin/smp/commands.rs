@@ -11,7 +11,7 @@ use smp::secret::Secret;
 use smp::{Error, Kind, Result};
 use zeroize::Zeroize;
 
-use crate::arguments::{Arguments, Audit, Command, Keys, Process};
+use crate::arguments::{Arguments, Audit, Command, Keys, Models, Process};
 use crate::output::{out, outln};
 
 /// Runs the command that was given.
@@ -42,6 +42,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         }
         Command::Process(command) => process(&config, command),
         Command::Doctor { remote_path, write, json } => doctor(&config, remote_path, *write, *json),
+        Command::Models(Models::Inspect { model }) => {
+            let found = pipeline::inspect_model(&config, model)?;
+            outln!("{}", found.to_json())?;
+            Ok(())
+        }
         Command::Audit(command) => audit(&config, command),
         Command::Cleanup => {
             let pipeline = Pipeline::new(&config)?;

@@ -219,9 +219,9 @@ impl Axis {
     /// Adds to a row of control points what the residuals of the voxels `start..` are worth to each.
     pub fn add_row(&self, start: usize, residuals: &[f32], row: &mut [f64]) {
         self.pieces(start, start + residuals.len(), |from, to, first| {
-            let residuals = &residuals[from - start..to - start];
-            for (sum, weights) in row[first..first + TAPS].iter_mut().zip(&self.fit) {
-                *sum += f64::from(dot(residuals, &weights[from..to]));
+            let products = dots(&residuals[from - start..to - start], self.fit.each_ref().map(|weights| &weights[from..to]));
+            for (sum, product) in row[first..first + TAPS].iter_mut().zip(products) {
+                *sum += f64::from(product);
             }
         });
     }
@@ -246,19 +246,25 @@ pub(super) fn spread(row: &[f64], first: usize, weights: &[f64; TAPS], into: &mu
     }
 }
 
-/// A dot product over at most a row of voxels, for which f32 partial sums are exact enough; their order is fixed.
-fn dot(values: &[f32], weights: &[f32]) -> f32 {
-    let mut sums = [0.0f32; LANES];
-    let ((values, value_rest), (weights, weight_rest)) = (values.as_chunks::<LANES>(), weights.as_chunks::<LANES>());
-    for (values, weights) in values.iter().zip(weights) {
-        for ((sum, value), weight) in sums.iter_mut().zip(values).zip(weights) {
+/// Dot products over at most a row of voxels, for which f32 partial sums are exact enough; their order is fixed. All four at once: none
+/// waits for its own last addition, and values are read once.
+fn dots(values: &[f32], weights: [&[f32]; TAPS]) -> [f32; TAPS] {
+    let mut sums = [[0.0f32; LANES]; TAPS];
+    let (values, value_rest) = values.as_chunks::<LANES>();
+    let [a, b, c, d] = weights.map(|weights| weights.as_chunks::<LANES>().0);
+    for ((((value, a), b), c), d) in values.iter().zip(a).zip(b).zip(c).zip(d) {
+        for (sums, weights) in sums.iter_mut().zip([a, b, c, d]) {
+            for lane in 0..LANES {
+                sums[lane] += value[lane] * weights[lane];
+            }
+        }
+    }
+    for (sums, weights) in sums.iter_mut().zip(weights) {
+        for ((sum, value), weight) in sums.iter_mut().zip(value_rest).zip(weights.as_chunks::<LANES>().1) {
             *sum += value * weight;
         }
     }
-    for ((sum, value), weight) in sums.iter_mut().zip(value_rest).zip(weight_rest) {
-        *sum += value * weight;
-    }
-    total(sums)
+    sums.map(total)
 }
 
 /// Sum of the lanes, in pairs: a chain of eight would wait seven times for the one before.

@@ -252,15 +252,22 @@ impl Masked {
                     for runs in slab.rows() {
                         let (start, end) = extent(runs);
                         row_cubics(&plane, &axes[1], runs[0].row, &mut cubics);
-                        axes[0]
-                            .pieces(start, end, |from, to, span| evaluate(&cubics[span], &axes[0].local[from..to], &mut dense[from..to]));
-                        runs.iter().for_each(|run| field.extend_from_slice(&dense[run.start..run.start + run.len]));
+                        let first = field.len();
+                        let row = if runs.len() == 1 {
+                            field.resize(first + end - start, 0.0);
+                            &mut field[first..]
+                        } else {
+                            &mut dense[start..end]
+                        };
+                        axes[0].pieces(start, end, |from, to, span| {
+                            evaluate(&cubics[span], &axes[0].local[from..to], &mut row[from - start..to - start]);
+                        });
+                        if runs.len() > 1 {
+                            runs.iter().for_each(|run| field.extend_from_slice(&dense[run.start..run.start + run.len]));
+                        }
                     }
-                    let blocks = field.chunks_mut(LINE).zip(slab.log.chunks(LINE)).zip(slab.current.chunks_mut(LINE));
-                    for ((field, log), current) in blocks {
-                        subtract(log, current, field);
-                        change.add(current, field);
-                    }
+                    let blocks = field.chunks(LINE).zip(slab.log.chunks(LINE)).zip(slab.current.chunks_mut(LINE));
+                    blocks.for_each(|((field, log), current)| change.subtract(log, current, field));
                     change
                 },
             )
@@ -315,12 +322,37 @@ impl Change {
         Change { low: f32::INFINITY, high: f32::NEG_INFINITY, sum: 0.0, squares: 0.0 }
     }
 
-    /// Adds up a line: its new values, and its changes.
-    fn add(&mut self, values: &[f32], changes: &[f32]) {
-        self.low = lanes(values, f32::INFINITY, smaller).into_iter().fold(self.low, smaller);
-        self.high = lanes(values, f32::NEG_INFINITY, larger).into_iter().fold(self.high, larger);
-        self.sum += f64::from(total(lanes(changes, 0.0, |sum, change| sum + change)));
-        self.squares += f64::from(total(lanes(changes, 0.0, |sum, change| sum + change * change)));
+    /// Takes the new field from a line of the log image, and adds up its new values and its changes: at most [`LINE`] voxels in side-by-side
+    /// lanes, few enough for float32 sums.
+    fn subtract(&mut self, log: &[f32], current: &mut [f32], field: &[f32]) {
+        let mut lanes = [[f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES], [0.0; LANES], [0.0; LANES]];
+        let ((log, log_rest), (field, field_rest)) = (log.as_chunks::<LANES>(), field.as_chunks::<LANES>());
+        let (current, current_rest) = current.as_chunks_mut::<LANES>();
+        for ((log, field), current) in log.iter().zip(field).zip(current) {
+            let value: [f32; LANES] = std::array::from_fn(|l| log[l] - field[l]);
+            let change: [f32; LANES] = std::array::from_fn(|l| expm1(value[l] - current[l]));
+            *current = value;
+            let [low, high, sum, squares] = &mut lanes;
+            for l in 0..LANES {
+                low[l] = smaller(low[l], value[l]);
+                high[l] = larger(high[l], value[l]);
+                sum[l] += change[l];
+                squares[l] += change[l] * change[l];
+            }
+        }
+        for (l, ((log, field), current)) in log_rest.iter().zip(field_rest).zip(current_rest).enumerate() {
+            let value = log - field;
+            let change = expm1(value - *current);
+            *current = value;
+            let [low, high, sum, squares] = &mut lanes;
+            (low[l], high[l]) = (smaller(low[l], value), larger(high[l], value));
+            (sum[l], squares[l]) = (sum[l] + change, squares[l] + change * change);
+        }
+        let [low, high, sum, squares] = lanes;
+        self.low = low.into_iter().fold(self.low, smaller);
+        self.high = high.into_iter().fold(self.high, larger);
+        self.sum += f64::from(total(sum));
+        self.squares += f64::from(total(squares));
     }
 }
 
@@ -331,31 +363,6 @@ fn smaller(a: f32, b: f32) -> f32 {
 
 fn larger(a: f32, b: f32) -> f32 {
     if b > a { b } else { a }
-}
-
-/// Takes the new field from the log image, and leaves in its place what it changes, as exp(old field - new field) - 1.
-fn subtract(log: &[f32], current: &mut [f32], field: &mut [f32]) {
-    for ((log, current), field) in log.iter().zip(current).zip(field) {
-        let value = log - *field;
-        *field = expm1(value - *current);
-        *current = value;
-    }
-}
-
-/// Gathers at most [`LINE`] voxels in side-by-side lanes: few enough for float32 sums.
-#[inline(always)]
-fn lanes(values: &[f32], start: f32, gather: impl Fn(f32, f32) -> f32) -> [f32; LANES] {
-    let mut lanes = [start; LANES];
-    let (chunks, rest) = values.as_chunks::<LANES>();
-    for chunk in chunks {
-        for (lane, value) in lanes.iter_mut().zip(chunk) {
-            *lane = gather(*lane, *value);
-        }
-    }
-    for (lane, value) in lanes.iter_mut().zip(rest) {
-        *lane = gather(*lane, *value);
-    }
-    lanes
 }
 
 /// exp(x) - 1 by Taylor's series at x/2, squared: 2e-5 relative up to |x| = 1, 1e-7 where the threshold lies.

@@ -1,10 +1,10 @@
 //! What a denoising needs to know that is the same for all of its tiles, and how a volume is cut into them.
 
-use super::rows::Rows;
-use super::tile::{Tile, half_offsets};
+use super::rows::{Rows, WIDEST};
+use super::tile::{Group, Tile, half_offsets};
 
-/// Voxels of a tile, about: with its surroundings and sums it takes a megabyte, which is the second-level cache of
-/// recent processors. Smaller tiles compute more pairs twice.
+/// Voxels of a tile, about: with its surroundings and sums it takes one to two megabytes, of which a group of offsets reads a part at a
+/// time. Smaller tiles compute more pairs twice.
 const TILE_VOXELS: usize = 65_536;
 /// Fewest and most rows of a tile along y and along z.
 const FEWEST: usize = 4;
@@ -25,7 +25,7 @@ pub(super) struct Plan {
     /// What is taken from the mean of the squares: 2 sigma², scaled, for Rician noise.
     pub(super) bias: f32,
     /// Offsets that are visited.
-    pub(super) offsets: Vec<[isize; 3]>,
+    pub(super) groups: Vec<Group>,
     /// Instructions.
     pub(super) rows: Rows,
 }
@@ -48,7 +48,7 @@ impl Plan {
             scale: scale as f32,
             rate: rate as f32,
             bias: bias as f32,
-            offsets: half_offsets(search),
+            groups: half_offsets(search),
             rows: Rows::detect(),
         }
     }
@@ -61,17 +61,20 @@ impl Plan {
     /// Boxes that hold every voxel of the mask, each voxel once: whole rows, a few of them along y and z, cut down to what is masked.
     pub(super) fn tiles(&self, mask: Option<&[u8]>) -> Vec<Tile> {
         let [width, height, depth] = self.dims;
-        let rows = TILE_VOXELS / width.max(1);
+        let wide = width.div_ceil(width.div_ceil(WIDEST).max(1)).max(1);
+        let rows = TILE_VOXELS / wide;
         let tall = rows.isqrt().clamp(FEWEST, MOST);
         let deep = (rows / tall).clamp(FEWEST, MOST);
         let mut tiles = Vec::new();
         for z in (0..depth).step_by(deep) {
             for y in (0..height).step_by(tall) {
-                let whole = Tile { start: [0, y, z], size: [width, tall.min(height - y), deep.min(depth - z)] };
-                tiles.extend(match mask {
-                    Some(mask) => self.cut_down(whole, mask),
-                    None => Some(whole),
-                });
+                for x in (0..width).step_by(wide) {
+                    let whole = Tile { start: [x, y, z], size: [wide.min(width - x), tall.min(height - y), deep.min(depth - z)] };
+                    tiles.extend(match mask {
+                        Some(mask) => self.cut_down(whole, mask),
+                        None => Some(whole),
+                    });
+                }
             }
         }
         tiles
@@ -79,15 +82,15 @@ impl Plan {
 
     /// The smallest box within a tile that holds its part of the mask.
     fn cut_down(&self, tile: Tile, mask: &[u8]) -> Option<Tile> {
-        let [_, height, depth] = tile.size;
+        let [width, height, depth] = tile.size;
         let (mut low, mut high) = ([usize::MAX; 3], [0; 3]);
         for z in tile.start[2]..tile.start[2] + depth {
             for y in tile.start[1]..tile.start[1] + height {
-                let row = &mask[self.row(y, z)..self.row(y, z) + self.dims[0]];
+                let row = &mask[self.row(y, z) + tile.start[0]..][..width];
                 let ends = (row.iter().position(|m| *m != 0), row.iter().rposition(|m| *m != 0));
                 if let (Some(first), Some(last)) = ends {
-                    low = [low[0].min(first), low[1].min(y), low[2].min(z)];
-                    high = [high[0].max(last + 1), high[1].max(y + 1), high[2].max(z + 1)];
+                    low = [low[0].min(tile.start[0] + first), low[1].min(y), low[2].min(z)];
+                    high = [high[0].max(tile.start[0] + last + 1), high[1].max(y + 1), high[2].max(z + 1)];
                 }
             }
         }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::error::Kind;
+use crate::imaging::Region;
 
 /// The JSON examples of docs/model-contract.md, in their order.
 fn examples() -> Vec<String> {
@@ -29,17 +30,17 @@ fn the_guides_examples_are_read_as_they_say() {
     assert_eq!((segment.task, segment.name.as_str(), segment.grid.axes), (Task::Segment, "demo-lesion-unet", [2, 1, 0]));
     assert_eq!(
         segment.grid.size,
-        Size::Sliding { window: [32, 64, 64], overlap: 0.25, gaussian: true, batch: 1, multiple: None, pad: 0.0 }
+        Size::Sliding { window: [32, 64, 64], overlap: 0.25, gaussian: true, batch: 1, multiple: None, pad: 0.0, background: None }
     );
-    assert_eq!(segment.intensity, [Intensity::Zscore { nonzero: false, ddof: 0 }]);
-    assert_eq!(segment.output.labels, [OutputLabel { channel: 1, value: 1, name: "lesion".into() }]);
+    assert_eq!(segment.intensity, [Intensity::Operation(Operation::Zscore { over: Region::All, ddof: 0 })]);
+    assert_eq!(segment.output.labels, [OutputLabel { channel: 1, value: 1, name: "lesion".into(), code: None }]);
     assert_eq!(segment.believed_ml, [("lesion".into(), 0.0, 200.0)]);
     assert!(!segment.needs_mask() && !segment.from_raw);
 
     let predict = Contract::read(predict.as_bytes()).unwrap();
     assert_eq!(predict.inputs.len(), 2);
     assert_eq!((predict.output.positive, predict.needs_mask()), (Some(0), true));
-    assert_eq!(predict.grid.size, Size::Crop { shape: [16, 32, 32], pad: 0.0, largest: true });
+    assert_eq!(predict.grid.size, Size::Crop { shape: [16, 32, 32], pad: 0.0, around: Around::Largest });
 }
 
 #[test]
@@ -50,15 +51,10 @@ fn every_mistake_is_named_by_its_key() {
         (0, "\"name\": \"demo-lesion-unet\",", "", "name: the key is missing"),
         (0, "\"version\": \"0.1.0\"", "\"version\": \"\"", "version: expected text of 1 to 128 characters"),
         (0, "\"0000", "\"00g0", "sha256: expected 64 hexadecimal digits"),
-        (0, "\"NCDHW\"", "\"NCHW\"", "grid.layout: expected one of NCDHW, NDHWC"),
+        (0, "\"NCDHW\"", "\"NCXHW\"", "grid.layout: expected one of NCDHW, NDHWC, NCHW, NHWC"),
         (0, "\"LPS\"", "\"LPR\"", "grid.orientation: expected one letter each of R or L, A or P, S or I, or null"),
         (0, "\"zyx\"", "\"zyy\"", "grid.axes: expected a permutation of xyz"),
-        (
-            0,
-            "\"spacing_mm\": null",
-            "\"spacing_mm\": [1, 0, 1]",
-            "grid.spacing_mm: expected a number, three numbers or null, each from 0.01 to 100",
-        ),
+        (0, "\"spacing_mm\": null", "\"spacing_mm\": [1, 0, 1]", "grid.spacing_mm: expected a number or three, each from 0.01 to 100"),
         (0, "\"rule\": \"sliding\"", "\"rule\": \"crop\"", "grid.size.rule: expected sliding only to segment, crop only to predict"),
         (0, "[32, 64, 64]", "[32, 64]", "grid.size.window: expected three whole numbers from 1 to 4096"),
         (0, "[32, 64, 64]", "[32, 64, 0]", "grid.size.window: expected three whole numbers from 1 to 4096"),
@@ -69,7 +65,8 @@ fn every_mistake_is_named_by_its_key() {
             0,
             "{ \"step\": \"zscore\" }",
             "{ \"step\": \"zscor\" }",
-            "intensity.steps[0].step: expected one of zscore, minmax, percentile_clip, clamp, affine",
+            "intensity.steps[0].step: expected one of n4, nlm, gaussian, median, gradient_diffusion, curvature_diffusion, total_variation, \
+             resample, reorient, fit, percentile_clip, zscore, minmax, clamp, affine, window, nyul, white_stripe, match_histogram, clahe",
         ),
         (0, "{ \"step\": \"zscore\" }", "{ \"step\": \"clamp\", \"lo\": 2, \"hi\": 1 }", "intensity.steps[0].lo: expected less than hi"),
         (0, "\"steps\"", "\"step\"", "intensity.steps: the key is missing"),
@@ -97,11 +94,56 @@ fn every_mistake_is_named_by_its_key() {
             "",
             "mask: expected an object, since the model takes a mask",
         ),
+        (
+            0,
+            "{ \"step\": \"zscore\" }",
+            "{ \"step\": \"median\" }",
+            "intensity.steps[0].step: expected a step that changes intensities only",
+        ),
+        (0, "{ \"step\": \"zscore\" }", "{ \"step\": \"clip_as_located\" }", "locate: expected an object, since a step clips as located"),
+        (0, "[\"volume\"]", "[\"volume@1\"]", "inputs: expected volume@K only where grid.layout is one of slices, NCHW or NHWC"),
+        (0, "\"NCDHW\"", "\"NCHW\"", "grid.size.window: expected a list of 2 to 2 numbers"),
+        (0, "\"softmax\"", "\"softmax\", \"wins\": \"last\"", "output.wins: expected largest, since there is no threshold"),
+        (
+            0,
+            "\"card\"",
+            "\"ensemble\": [{ \"file\": \"../other.onnx\", \"sha256\": \"00\" }], \"card\"",
+            "ensemble[0].file: expected the name of a file beside the model, without a folder",
+        ),
+        (
+            0,
+            "\"card\"",
+            "\"preprocess\": [{ \"step\": \"nlm\", \"sigma\": 0 }], \"card\"",
+            "preprocess[0].sigma: expected a number from 0.000000001 to 1000000000",
+        ),
+        (
+            1,
+            "\"sigmoid\"",
+            "\"sigmoid\", \"reduce\": \"max\"",
+            "output.reduce: expected no such key, since the model looks once at a study",
+        ),
+        (1, "\"largest\"", "\"each\"", "output.reduce: expected max or mean, since the model looks at each component"),
+        (
+            1,
+            "\"sigmoid\"",
+            "\"sigmoid\", \"calibration\": { \"isotonic\": [[0, 0.1], [0, 1]] }",
+            "output.calibration.isotonic: expected 2 to 10000 pairs from 0 to 1, ascending",
+        ),
         (1, "\"positive\": \"malignant\"", "\"positive\": \"benign\"", "output.positive: expected a name that output.labels has"),
         (1, "\"sigmoid\"", "\"argmax\"", "output.activation: expected none, sigmoid or softmax, since the task is predict"),
         (1, "\"name\": \"mask\"", "\"name\": \"volume\"", "inputs: expected names that differ"),
-        (1, "[\"mask\"]", "[\"depth\"]", "inputs[1].channels: expected volume, volume:N with N from 0, or mask"),
-        (1, "[\"mask\"]", "[\"volume:-1\"]", "inputs[1].channels: expected volume, volume:N with N from 0, or mask"),
+        (
+            1,
+            "[\"mask\"]",
+            "[\"depth\"]",
+            "inputs[1].channels: expected volume, volume:N with N from 0, volume@K with K slices from -16 to 16, or mask",
+        ),
+        (
+            1,
+            "[\"mask\"]",
+            "[\"volume:-1\"]",
+            "inputs[1].channels: expected volume, volume:N with N from 0, volume@K with K slices from -16 to 16, or mask",
+        ),
     ] {
         assert_eq!(detail(&changed(example, from, to)), expected);
     }

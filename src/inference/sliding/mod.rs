@@ -1,9 +1,11 @@
 //! Running a model over a grid that is larger than its window, as MONAI's `sliding_window_inference` does.
 //!
 //! Window starts, overlap and Gaussian importance follow MONAI (monai.inferers.utils and monai.data.utils), because that is what most
-//! models were validated with. What differs is memory: windows come ordered by their first slice, so once the windows of one depth are
-//! done, the slices above the next depth are final. They leave at once, and the accumulators hold one window's depth, not the volume: a
+//! models were validated with. What differs is memory: windows come ordered by their first slice, so once a batch of windows is
+//! done, the slices above the next batch are final. They leave at once, and the accumulators hold the depth of one batch, not the volume: a
 //! model with a hundred channels fits where the full stack of maps would not.
+//!
+//! Windows of pure background may be left out. What no window saw leaves as NaN, which no model's output is.
 //!
 //! Axes are W (fastest), H, D throughout this file.
 
@@ -29,6 +31,21 @@ pub(super) struct Plan {
     pub(super) starts: [Vec<usize>; 3],
     /// Whether a window counts more in its middle.
     pub(super) gaussian: bool,
+}
+
+/// A channel of a network's input.
+#[derive(Clone, Copy)]
+pub(super) struct Layer<'a> {
+    /// Voxels of the whole grid.
+    pub(super) voxels: &'a [f32],
+    /// Slices beyond the one that a window is at; edges repeat.
+    pub(super) offset: i64,
+}
+
+impl Layer<'_> {
+    fn slice(&self, slice: usize, depth: usize) -> usize {
+        slice.saturating_add_signed(self.offset as isize).min(depth.saturating_sub(1))
+    }
 }
 
 /// What a stitched model is made of: windows in, values out.
@@ -70,9 +87,28 @@ impl Plan {
         Plan { dims, window, starts, gaussian }
     }
 
-    /// Number of windows.
-    pub(super) fn windows(&self) -> usize {
-        self.starts.iter().map(Vec::len).product()
+    /// First voxels of all windows, by their first slice.
+    pub(super) fn windows(&self) -> Vec<[usize; 3]> {
+        let [xs, ys, zs] = &self.starts;
+        zs.iter().flat_map(|z| ys.iter().flat_map(move |y| xs.iter().map(move |x| [*x, *y, *z]))).collect()
+    }
+
+    /// The windows in which a channel has a voxel above a value.
+    pub(super) fn windows_above(&self, data: &[Layer], background: f32) -> Vec<[usize; 3]> {
+        let ([width, height, depth], [side, rows, slices]) = (self.dims, self.window);
+        let holds = |[x, y, z]: &[usize; 3]| {
+            data.iter().any(|layer| {
+                (*z..z + slices).any(|slice| {
+                    let slice = layer.slice(slice, depth);
+                    (*y..y + rows).any(|row| {
+                        let start = (slice * height + row) * width + x;
+                        // The maximum of a row is vector code; looking for the first voxel above is not.
+                        layer.voxels[start..start + side].iter().copied().fold(f32::NEG_INFINITY, f32::max) > background
+                    })
+                })
+            })
+        };
+        self.windows().into_par_iter().filter(holds).collect()
     }
 }
 
@@ -101,68 +137,70 @@ pub(super) fn importance(window: [usize; 3], gaussian: bool) -> Result<Vec<f32>>
     Ok(weights)
 }
 
-/// Runs a network over a grid (one slice of `data` per channel of its input) and hands out finished slices in order: their index and their values,
-/// channel by channel.
+/// Runs a network over windows of a grid (one layer per channel of its input) and hands out finished slices in order: their index and
+/// their values, channel by channel. Slices that no window reaches are left out.
 ///
 /// # Errors
 /// Whatever the network or `sink` returns; [`Kind::ModelShape`] when a run's output has another size than its input;
 /// [`Kind::OutOfMemory`]; [`Kind::Cancelled`].
 pub(super) fn stitch(
-    data: &[&[f32]],
+    data: &[Layer],
     plan: &Plan,
+    windows: &[[usize; 3]],
     batch: usize,
     network: &dyn Network,
     control: &Control,
     mut sink: impl FnMut(usize, &[f32], usize) -> Result<()>,
 ) -> Result<()> {
     let [width, height, depth] = plan.dims;
-    let (area, windows) = (width * height, plan.windows());
+    let area = width * height;
     let voxels = voxel_count(plan.dims)?;
-    if data.is_empty() || data.iter().any(|data| data.len() != voxels) || (0..3).any(|axis| plan.window[axis] > plan.dims[axis]) {
+    if data.is_empty() || data.iter().any(|layer| layer.voxels.len() != voxels) || (0..3).any(|axis| plan.window[axis] > plan.dims[axis]) {
         return Err(Error::new(Kind::Internal, "windows that do not fit their grid").at(crate::error::Stage::Inference));
     }
     let size = voxel_count(plan.window)?;
     control.progress("segment", 0.0);
-    if windows == 1 {
+    if plan.window == plan.dims && windows.len() == 1 && data.iter().all(|layer| layer.offset == 0) {
         return alone(data, plan, network, control, sink);
     }
     let weights = importance(plan.window, plan.gaussian)?;
     let per_window = size.saturating_mul(data.len());
-    let mut input = filled(per_window.saturating_mul(batch.max(1)), 0.0f32)?;
-    let mut slab = Slab { sums: Vec::new(), weights: filled(area * plan.window[2], 0.0f32)?, channels: 0, depth: plan.window[2], area };
+    let batch = batch.clamp(1, windows.len().max(1));
+    let mut input = filled(per_window.saturating_mul(batch), 0.0f32)?;
+    let spread = |group: &[[usize; 3]]| group.last().zip(group.first()).map_or(0, |(last, first)| last[2] - first[2]);
+    let deepest = windows.chunks(batch).map(spread).max().unwrap_or(0) + plan.window[2];
+    let mut slab = Slab { sums: Vec::new(), weights: filled(area * deepest, 0.0f32)?, channels: 0, depth: deepest, area };
     let mut done = 0;
-    for (layer, z) in plan.starts[2].iter().enumerate() {
-        let places: Vec<[usize; 2]> = plan.starts[1].iter().flat_map(|y| plan.starts[0].iter().map(|x| [*x, *y])).collect();
-        for group in places.chunks(batch.max(1)) {
-            control.check()?;
-            for (slot, [x, y]) in input.chunks_mut(per_window).zip(group) {
-                for (channel, slot) in data.iter().zip(slot.chunks_mut(size)) {
-                    cut(channel, plan, [*x, *y, *z], slot);
-                }
+    for group in windows.chunks(batch) {
+        control.check()?;
+        let base = group.first().map_or(0, |first| first[2]);
+        for (slot, place) in input.chunks_mut(per_window).zip(group) {
+            for (layer, slot) in data.iter().zip(slot.chunks_mut(size)) {
+                cut(layer, plan, *place, slot);
             }
-            let values = &input[..per_window * group.len()];
-            network.run(values, group.len(), plan.window, &mut |maps| {
-                if maps.channels == 0 || maps.values.len() != size * group.len() * maps.channels {
-                    return Err(wrong_size());
-                }
-                slab.prepare(maps.channels)?;
-                for (window, [x, y]) in maps.values.chunks(size * maps.channels).zip(group) {
-                    slab.add(window, &maps, plan, &weights, [*x, *y], width);
-                }
-                Ok(())
-            })?;
-            done += group.len();
-            control.progress("segment", done as f64 / windows as f64);
         }
-        let next = plan.starts[2].get(layer + 1).copied().unwrap_or(depth);
-        slab.release(next - z, |index, values, channels| sink(z + index, values, channels))?;
+        let values = &input[..per_window * group.len()];
+        network.run(values, group.len(), plan.window, &mut |maps| {
+            if maps.channels == 0 || maps.values.len() != size * group.len() * maps.channels {
+                return Err(wrong_size());
+            }
+            slab.prepare(maps.channels)?;
+            for (window, [x, y, z]) in maps.values.chunks(size * maps.channels).zip(group) {
+                slab.add(window, &maps, plan, &weights, [*x, *y, z - base], width);
+            }
+            Ok(())
+        })?;
+        done += group.len();
+        control.progress("segment", done as f64 / windows.len() as f64);
+        let next = windows.get(done).map_or(depth, |next| next[2]);
+        slab.release((next - base).min(deepest), |index, values, channels| sink(base + index, values, channels))?;
     }
     Ok(())
 }
 
 /// A single window needs no sums: its weights cancel.
 fn alone(
-    data: &[&[f32]],
+    data: &[Layer],
     plan: &Plan,
     network: &dyn Network,
     control: &Control,
@@ -172,10 +210,10 @@ fn alone(
     control.check()?;
     let mut together = Vec::new();
     let values = match data {
-        [one] => one,
+        [one] => one.voxels,
         several => {
             together.try_reserve_exact(size * several.len()).map_err(|_| Error::new(Kind::OutOfMemory, "the channels of a volume"))?;
-            several.iter().for_each(|channel| together.extend_from_slice(channel));
+            several.iter().for_each(|layer| together.extend_from_slice(layer.voxels));
             together.as_slice()
         }
     };
@@ -208,18 +246,19 @@ fn wrong_size() -> Error {
 }
 
 /// Copies a window out of the grid.
-fn cut(data: &[f32], plan: &Plan, [x, y, z]: [usize; 3], out: &mut [f32]) {
-    let [width, height, _] = plan.dims;
+fn cut(layer: &Layer, plan: &Plan, [x, y, z]: [usize; 3], out: &mut [f32]) {
+    let [width, height, depth] = plan.dims;
     let [side, rows, _] = plan.window;
     out.par_chunks_mut(side * rows).enumerate().for_each(|(plane, out)| {
+        let slice = layer.slice(z + plane, depth);
         for (row, line) in out.chunks_mut(side).enumerate() {
-            let start = ((z + plane) * height + y + row) * width + x;
-            line.copy_from_slice(&data[start..start + side]);
+            let start = (slice * height + y + row) * width + x;
+            line.copy_from_slice(&layer.voxels[start..start + side]);
         }
     });
 }
 
-/// Weighted sums over the depth of one window.
+/// Weighted sums over the depth of one batch of windows.
 struct Slab {
     /// Channel, then slice, then row, then column.
     sums: Vec<f32>,
@@ -246,7 +285,7 @@ impl Slab {
 
     /// Adds a window. Each slice of each channel is one thread's; within it the order is that of the windows, so sums do not depend on
     /// threads.
-    fn add(&mut self, window: &[f32], maps: &Maps, plan: &Plan, weights: &[f32], [x, y]: [usize; 2], width: usize) {
+    fn add(&mut self, window: &[f32], maps: &Maps, plan: &Plan, weights: &[f32], [x, y, z]: [usize; 3], width: usize) {
         let [side, rows, slices] = plan.window;
         let (depth, size, area, channels) = (self.depth, side * rows * slices, side * rows, self.channels);
         let lines = |plane: &mut [f32], add: &dyn Fn(&mut [f32], std::ops::Range<usize>)| {
@@ -255,11 +294,15 @@ impl Slab {
                 add(&mut plane[to..to + side], row * side..(row + 1) * side);
             }
         };
-        self.weights.par_chunks_mut(self.area).zip(weights.par_chunks(area)).for_each(|(plane, weights)| {
+        self.weights.par_chunks_mut(self.area).skip(z).zip(weights.par_chunks(area)).for_each(|(plane, weights)| {
             lines(plane, &|line, from| line.iter_mut().zip(&weights[from]).for_each(|(sum, weight)| *sum += weight));
         });
         self.sums.par_chunks_mut(self.area).enumerate().for_each(|(index, plane)| {
-            let (channel, first) = (index / depth, index % depth * area);
+            let (channel, slice) = (index / depth, index % depth);
+            if !(z..z + slices).contains(&slice) {
+                return;
+            }
+            let first = (slice - z) * area;
             let weights = &weights[first..first + area];
             if maps.channels_first {
                 let map = &window[channel * size + first..channel * size + first + area];
@@ -285,7 +328,7 @@ impl Slab {
             means.par_chunks_mut(area).enumerate().for_each(|(channel, mean)| {
                 let start = (channel * depth + slice) * area;
                 for ((mean, sum), weight) in mean.iter_mut().zip(&self.sums[start..start + area]).zip(weights) {
-                    // Every voxel lies in a window and every weight is positive.
+                    // Every weight is positive; 0 / 0, which is NaN, marks a voxel that no window saw.
                     *mean = sum / weight;
                 }
             });

@@ -49,6 +49,10 @@ fn sides(value: &Value) -> [usize; 3] {
     [side(2), side(1), side(0)]
 }
 
+fn layer(voxels: &[f32]) -> Layer<'_> {
+    Layer { voxels, offset: 0 }
+}
+
 fn stitched(case: &Value, batch: usize, channels_first: bool) -> Vec<f32> {
     let (dims, window) = (sides(&case["image"]), sides(&case["window"]));
     let data: Vec<f32> = (0..dims.iter().product::<usize>() as u64).map(|i| noise(i * 2_654_435_761) / 100.0).collect();
@@ -56,14 +60,22 @@ fn stitched(case: &Value, batch: usize, channels_first: bool) -> Vec<f32> {
     let (area, depth) = (dims[0] * dims[1], dims[2]);
     let mut found = vec![f32::NAN; area * depth * 2];
     let mut next = 0;
-    stitch(&[&data], &plan, batch, &Positional { channels: 2, channels_first }, &Control::new(), |slice, values, channels| {
-        assert_eq!((slice, channels), (next, 2), "slices come in order, each once");
-        next += 1;
-        for (channel, map) in values.chunks(area).enumerate() {
-            found[(channel * depth + slice) * area..][..area].copy_from_slice(map);
-        }
-        Ok(())
-    })
+    stitch(
+        &[layer(&data)],
+        &plan,
+        &plan.windows(),
+        batch,
+        &Positional { channels: 2, channels_first },
+        &Control::new(),
+        |slice, values, channels| {
+            assert_eq!((slice, channels), (next, 2), "slices come in order, each once");
+            next += 1;
+            for (channel, map) in values.chunks(area).enumerate() {
+                found[(channel * depth + slice) * area..][..area].copy_from_slice(map);
+            }
+            Ok(())
+        },
+    )
     .unwrap();
     assert_eq!(next, depth);
     found
@@ -127,11 +139,14 @@ fn a_network_that_gives_another_size_is_an_error() {
         }
     }
     for plan in [Plan::whole([4; 3]), Plan::sliding([4; 3], [2; 3], 0.0, true)] {
-        let error = stitch(&[&[0.0; 64]], &plan, 1, &Short, &Control::new(), |_, _, _| Ok(())).unwrap_err();
+        let error = stitch(&[layer(&[0.0; 64])], &plan, &plan.windows(), 1, &Short, &Control::new(), |_, _, _| Ok(())).unwrap_err();
         assert_eq!(error.kind(), Kind::ModelShape);
     }
     let plan = Plan::sliding([2; 3], [4; 3], 0.0, true);
-    assert_eq!(stitch(&[&[0.0; 8]], &plan, 1, &Short, &Control::new(), |_, _, _| Ok(())).unwrap_err().kind(), Kind::Internal);
+    assert_eq!(
+        stitch(&[layer(&[0.0; 8])], &plan, &plan.windows(), 1, &Short, &Control::new(), |_, _, _| Ok(())).unwrap_err().kind(),
+        Kind::Internal
+    );
 }
 
 #[test]
@@ -147,8 +162,68 @@ fn cancelling_stops_before_the_next_window() {
     }
     let (runs, control) = (AtomicUsize::new(0), Control::new());
     let plan = Plan::sliding([8; 3], [2; 3], 0.0, true);
-    let error = stitch(&[&[0.0; 512]], &plan, 1, &Counting(&runs, control.clone()), &control, |_, _, _| Ok(())).unwrap_err();
+    let error = stitch(&[layer(&[0.0; 512])], &plan, &plan.windows(), 1, &Counting(&runs, control.clone()), &control, |_, _, _| Ok(()))
+        .unwrap_err();
     assert_eq!((error.kind(), runs.load(Ordering::Relaxed)), (Kind::Cancelled, 1));
+}
+
+/// Each channel of the output is a channel of the input.
+struct Echo(usize);
+
+impl Network for Echo {
+    fn run(&self, values: &[f32], _: usize, _: [usize; 3], take: &mut dyn FnMut(Maps) -> Result<()>) -> Result<()> {
+        take(Maps { values, channels: self.0, channels_first: true })
+    }
+}
+
+#[test]
+fn windows_of_background_are_not_run_and_their_voxels_are_marked() {
+    // One bright voxel at (5, 1, 6) in 8 x 4 x 8: windows of 2 x 2 x 2 without overlap leave only the one that holds it.
+    let mut data = vec![0.5; 8 * 4 * 8];
+    data[(6 * 4 + 1) * 8 + 5] = 3.0;
+    let plan = Plan::sliding([8, 4, 8], [2, 2, 2], 0.0, false);
+    let windows = plan.windows_above(&[layer(&data)], 0.5);
+    assert_eq!(windows, [[4, 0, 6]]);
+    assert_eq!(plan.windows_above(&[layer(&data)], 0.4).len(), 4 * 2 * 4);
+    assert!(plan.windows_above(&[layer(&data)], 3.0).is_empty());
+    let mut seen = Vec::new();
+    stitch(&[layer(&data)], &plan, &windows, 4, &Echo(1), &Control::new(), |slice, values, _| {
+        seen.push((slice, values.to_vec()));
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(seen.iter().map(|(slice, _)| *slice).collect::<Vec<_>>(), [6, 7]);
+    for (slice, values) in seen {
+        for (index, value) in values.iter().enumerate() {
+            let inside = (4..6).contains(&(index % 8)) && index / 8 < 2;
+            assert_eq!(value.is_nan(), !inside, "{slice} {index}");
+            if inside {
+                assert_eq!(*value, data[slice * 32 + index]);
+            }
+        }
+    }
+    // Nothing to run is nothing to hand out.
+    stitch(&[layer(&data)], &plan, &[], 4, &Echo(1), &Control::new(), |_, _, _| panic!("a slice that no window reached")).unwrap();
+}
+
+#[test]
+fn neighbouring_slices_are_channels_and_edges_repeat() {
+    let data: Vec<f32> = (0..3 * 2 * 4).map(|index| index as f32).collect();
+    let layers: Vec<Layer> = [-1, 0, 2].map(|offset| Layer { voxels: &data, offset }).to_vec();
+    let plan = Plan::sliding([3, 2, 4], [3, 2, 1], 0.0, false);
+    for batch in [1, 3] {
+        let mut next = 0;
+        stitch(&layers, &plan, &plan.windows(), batch, &Echo(3), &Control::new(), |slice, values, channels| {
+            assert_eq!((slice, channels), (next, 3));
+            next += 1;
+            for (channel, from) in [slice.saturating_sub(1), slice, (slice + 2).min(3)].into_iter().enumerate() {
+                assert_eq!(values[channel * 6..][..6], data[from * 6..][..6]);
+            }
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(next, 4);
+    }
 }
 
 #[test]
