@@ -74,11 +74,23 @@ emulator() {
     echo "setup: Azurite cannot be installed, so the tests of Azure are skipped"
   fi
 }
+# libtorch, for the TorchScript backend. Distributions that do not have it go without, and the tests say so.
+libtorch() {
+  [ -e /usr/include/torch/csrc/jit/serialization/import.h ] && return 0
+  python3 -c 'import importlib.util as u, sys; sys.exit(u.find_spec("torch") is None)' && return 0
+  echo "setup: installing libtorch-dev"
+  local sudo=""
+  [ "$(id -u)" = 0 ] || sudo=sudo
+  $sudo apt-get update -qq || true
+  DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends libtorch-dev >/dev/null ||
+    echo "setup: there is no libtorch-dev here, so the tests of the TorchScript backend are skipped"
+}
 case $target in
   build) ;;
   demo) environment demo-venv models/demo/requirements-demo.txt ;;
   test)
     environment test-venv tests/requirements.txt
-    emulator ;;
+    emulator
+    libtorch ;;
   *) echo "setup: unknown target $target" >&2; exit 2 ;;
 esac

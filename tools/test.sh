@@ -23,6 +23,13 @@ if [ -n "${SMP_TEST_DATA:-}" ]; then
     "$SMP_TEST_DATA/../models/brainchop_meshnet5_gwm.onnx" tests/data/contracts/brainchop_meshnet5_gwm.json "$SMP_MESHNET_DIR"
 fi
 
+echo "== the TorchScript backend and its models, by libtorch"
+if backends/torchscript/build.sh OUT="$PWD/build/torchscript" TESTS=1; then
+  mkdir -p build/torchscript/models
+  build/torchscript/make_torchscript_models build/torchscript/models
+  export SMP_TORCHSCRIPT_TESTS=$PWD/build/torchscript
+fi
+
 # The output of passing tests is shown too, because that is where a test says what it could not do here.
 mkdir -p build
 # With every feature, so that keys in tokens are tested (against SoftHSM2); the shipped library, tested further down, is built with none.

@@ -115,13 +115,21 @@ fn draft(name: &str, sha256: &str, declared: &Declared) -> (Value, Vec<&'static 
     let same_rank = output.is_some_and(|output| output.shape.len() == rank);
     let task = if same_rank && rank >= 4 { "segment" } else { "predict" };
     let shape = declared.inputs.first().map(|input| input.shape.as_slice()).unwrap_or_default();
-    // Channels first or last: whichever end holds a small fixed number; where both do, only people know.
-    let few = |index: usize| shape.get(index).is_some_and(|n| (1..=16).contains(n));
-    let layout = match (rank, few(1), few(rank.saturating_sub(1))) {
-        (5, true, false) => json!("NCDHW"),
-        (5, false, true) => json!("NDHWC"),
-        (4, true, false) => json!("NCHW"),
-        (4, false, true) => json!("NHWC"),
+    // Channels first or last: whichever end holds a small fixed number. Where both do, one channel is told from a short side; else only
+    // people know.
+    let few = |index: usize| shape.get(index).copied().filter(|n| (1..=16).contains(n));
+    let first = match (few(1), few(rank.saturating_sub(1))) {
+        (Some(1), Some(last)) if last > 1 => Some(true),
+        (Some(first), Some(1)) if first > 1 => Some(false),
+        (Some(_), None) => Some(true),
+        (None, Some(_)) => Some(false),
+        _ => None,
+    };
+    let layout = match (rank, first) {
+        (5, Some(true)) => json!("NCDHW"),
+        (5, Some(false)) => json!("NDHWC"),
+        (4, Some(true)) => json!("NCHW"),
+        (4, Some(false)) => json!("NHWC"),
         _ => Value::Null,
     };
     let channels_first = layout.as_str().is_none_or(|layout| layout.starts_with("NC"));
