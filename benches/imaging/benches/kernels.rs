@@ -91,7 +91,7 @@ fn kernels(criterion: &mut Criterion) {
 
 criterion_group! {
     name = all;
-    config = Criterion::default().sample_size(10).warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(3));
+    config = Criterion::default().sample_size(10).warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
     targets = kernels
 }
 criterion_main!(all);
