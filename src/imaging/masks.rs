@@ -152,7 +152,7 @@ pub fn otsu(voxels: &[f32]) -> Result<f32> {
     if low >= high {
         return Err(Error::new(Kind::VolumeConstant, format!("{} voxels of one value", voxels.len())));
     }
-    Ok(otsu_threshold(voxels, low, high))
+    Ok(otsu_threshold::<OTSU_BINS>(voxels, low, high))
 }
 
 fn check(voxels: &[f32], dims: [usize; 3], spacing_mm: [f64; 3], parameters: &Parameters) -> Result<()> {
@@ -304,30 +304,30 @@ fn join_shifted(out: &mut [u8], row: &[u8], join: &impl Fn(u8, u8) -> u8) {
 
 /// Otsu's threshold between the smallest and largest voxel: the upper edge of the bin that parts the classes best.
 ///
-/// The same as `n4::mask::otsu_threshold` but for the number of bins, which ITK's filter and its scripts for N4 choose differently.
-fn otsu_threshold(voxels: &[f32], low: f32, high: f32) -> f32 {
+/// The number of bins is the caller's, because ITK's filter (128) and its scripts for N4 (200) choose differently.
+pub(super) fn otsu_threshold<const BINS: usize>(voxels: &[f32], low: f32, high: f32) -> f32 {
     let (low, high) = (f64::from(low), f64::from(high));
-    let width = (high - low) / OTSU_BINS as f64;
-    let width = (high + width * OTSU_MARGIN - low) / OTSU_BINS as f64;
+    let width = (high - low) / BINS as f64;
+    let width = (high + width * OTSU_MARGIN - low) / BINS as f64;
     let counts = voxels
         .par_chunks(BLOCK)
         .map(|block| {
             // Two tables take turns, so that a run of equal voxels does not wait for its own counter.
-            let mut counts = [[0u64; OTSU_BINS]; 2];
+            let mut counts = [[0u64; BINS]; 2];
             for (turn, value) in block.iter().enumerate() {
                 // At most BLOCK voxels: the bin of one is a small whole number, and neither it nor a count wraps.
-                let bin = (((f64::from(*value) - low) / width) as u32 as usize).min(OTSU_BINS - 1);
+                let bin = (((f64::from(*value) - low) / width) as u32 as usize).min(BINS - 1);
                 let count = &mut counts[turn % 2][bin];
                 *count = count.wrapping_add(1);
             }
             std::array::from_fn(|bin| counts[0][bin] + counts[1][bin])
         })
-        .reduce(|| [0; OTSU_BINS], |a, b| std::array::from_fn(|bin| a[bin] + b[bin]));
+        .reduce(|| [0; BINS], |a, b| std::array::from_fn(|bin| a[bin] + b[bin]));
     let middle = |bin: usize| low + (bin as f64 + 0.5) * width;
     let total: f64 = counts.iter().map(|count| *count as f64).sum();
     let moment: f64 = counts.iter().enumerate().map(|(bin, count)| *count as f64 * middle(bin)).sum();
     let (mut below, mut below_moment, mut best, mut best_bin) = (0.0, 0.0, f64::NEG_INFINITY, 0);
-    for (bin, count) in counts.iter().enumerate().take(OTSU_BINS - 1) {
+    for (bin, count) in counts.iter().enumerate().take(BINS - 1) {
         below += *count as f64;
         below_moment += *count as f64 * middle(bin);
         let (above, above_moment) = (total - below, moment - below_moment);

@@ -17,6 +17,7 @@
 //! | `onnx` | one session of ONNX Runtime |
 //! | `backend`, `torch_file` | plug-ins for other formats, TorchScript among them |
 //! | `ensemble` | the models of one contract |
+//! | `watch` | runs that end when the study is cancelled |
 //! | `frame` | from a volume to the model's grid, and back |
 //! | `locate` | the box in which a model looks |
 //! | `sliding` | windows, stitched |
@@ -39,6 +40,7 @@ mod runtime;
 mod segmenter;
 mod sliding;
 mod torch_file;
+mod watch;
 
 use std::path::{Path, PathBuf};
 

@@ -10,16 +10,10 @@ use super::sharpen::{Bins, Counts, Histogram, Residual};
 use crate::control::Control;
 use crate::error::{Error, Kind, Result, Stage};
 
-/// Bins of the threshold's histogram, as in ITK's scripts for N4.
-const OTSU_BINS: usize = 200;
-/// ITK's histograms reach this part of a bin past the largest value, so that it lies inside.
-const OTSU_MARGIN: f64 = 0.01;
 /// Voxels that are looked at together, while they are in the nearest cache.
 const LINE: usize = 512;
 /// Slices that share a histogram.
 const SLABS: usize = 8;
-/// Voxels per block of work that is not cut by slices.
-const BLOCK: usize = 1 << 16;
 
 /// A row's neighbouring masked voxels.
 struct Run {
@@ -371,41 +365,4 @@ fn expm1(x: f32) -> f32 {
     let y = x * 0.5;
     let series = y * (1.0 + y * (1.0 / 2.0 + y * (1.0 / 6.0 + y * (1.0 / 24.0 + y * (1.0 / 120.0)))));
     series * (2.0 + series)
-}
-
-/// Otsu's threshold as ITK's `OtsuThresholdImageFilter` finds it with 200 bins: voxels above it are inside.
-///
-/// The histogram is over all voxels; the threshold is the upper edge of the bin that parts the classes best.
-pub(super) fn otsu_threshold(voxels: &[f32], low: f32, high: f32) -> f32 {
-    let (low, high) = (f64::from(low), f64::from(high));
-    let width = (high - low) / OTSU_BINS as f64;
-    let width = (high + width * OTSU_MARGIN - low) / OTSU_BINS as f64;
-    let counts = voxels
-        .par_chunks(BLOCK)
-        .map(|block| {
-            let mut counts = [0u64; OTSU_BINS];
-            for value in block {
-                let bin = ((f64::from(*value) - low) / width) as usize;
-                counts[bin.min(OTSU_BINS - 1)] += 1;
-            }
-            counts
-        })
-        .reduce(|| [0; OTSU_BINS], |a, b| std::array::from_fn(|bin| a[bin] + b[bin]));
-    let middle = |bin: usize| low + (bin as f64 + 0.5) * width;
-    let total: f64 = counts.iter().map(|count| *count as f64).sum();
-    let moment: f64 = counts.iter().enumerate().map(|(bin, count)| *count as f64 * middle(bin)).sum();
-    let (mut below, mut below_moment, mut best, mut best_bin) = (0.0, 0.0, f64::NEG_INFINITY, 0);
-    for (bin, count) in counts.iter().enumerate().take(OTSU_BINS - 1) {
-        below += *count as f64;
-        below_moment += *count as f64 * middle(bin);
-        let (above, above_moment) = (total - below, moment - below_moment);
-        if below == 0.0 || above == 0.0 {
-            continue;
-        }
-        let between = below_moment * below_moment / below + above_moment * above_moment / above;
-        if between > best {
-            (best, best_bin) = (between, bin);
-        }
-    }
-    (low + (best_bin + 1) as f64 * width) as f32
 }

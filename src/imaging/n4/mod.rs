@@ -21,9 +21,12 @@ use self::lattice::{Axis, TAPS, evaluate, row_cubics};
 use self::sharpen::{Bins, MOST_BINS, Residual};
 use crate::control::Control;
 use crate::error::{Error, Kind, Result, Stage};
+use crate::imaging::masks;
 
 pub use self::lattice::Lattice;
 
+/// Bins of Otsu's threshold, as ITK's examples for N4 have it.
+const OTSU_BINS: usize = 200;
 /// Voxels per block when the volume is checked.
 const BLOCK: usize = 1 << 16;
 /// Most control points along an axis at the last level. A field that needs more is not smooth.
@@ -204,7 +207,7 @@ pub fn log_field(
     let mut masked = match mask {
         Some(mask) => mask::pack(voxels, dims, spacing_mm, |index| mask[index] != 0, shrink, control),
         None => {
-            let threshold = mask::otsu_threshold(voxels, low, high);
+            let threshold = masks::otsu_threshold::<OTSU_BINS>(voxels, low, high);
             mask::pack(voxels, dims, spacing_mm, |index| voxels[index] > threshold, shrink, control)
         }
     }?;

@@ -18,17 +18,14 @@ mod search;
 use std::ffi::CString;
 use std::path::Path;
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
 
 use crate::control::Control;
 use crate::error::{Error, Kind, Result, Stage};
+use crate::inference::watch::watched;
 
 use library::{Failure, Handle, Input, Library};
 pub(in crate::inference) use search::torchscript;
-
-/// How often a run looks whether it was cancelled.
-const WATCH_EVERY: Duration = Duration::from_millis(25);
 
 /// A loaded backend.
 #[derive(Clone)]
@@ -158,7 +155,7 @@ impl BackendModel {
         let cancelled = AtomicI32::new(0);
         // A run that panicked elsewhere did so in `read`, when the backend was done: the model is whole.
         let mut handle = self.handle.lock().unwrap_or_else(PoisonError::into_inner);
-        let result = watched(control, &cancelled, || handle.run(&inputs, &output, &cancelled, checked));
+        let result = watched(control, || cancelled.store(1, Ordering::Release), || handle.run(&inputs, &output, &cancelled, checked));
         match result {
             // A result that came anyway is the caller's, who may have read it before the cancel.
             Ok(Some(result)) => result,
@@ -176,37 +173,6 @@ fn product(shape: &[i64]) -> Option<usize> {
     let count = shape.iter().try_fold(1usize, |count, side| count.checked_mul(usize::try_from(*side).ok()?))?;
     // The largest slice of Rust, in float32.
     (count <= isize::MAX as usize / 4).then_some(count)
-}
-
-/// Runs with a second thread that sets the backend's flag soon after the study is cancelled.
-fn watched<T>(control: &Control, cancelled: &AtomicI32, run: impl FnOnce() -> T) -> T {
-    let done = (Mutex::new(false), Condvar::new());
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut finished = done.0.lock().unwrap_or_else(PoisonError::into_inner);
-            while !*finished {
-                if control.is_cancelled() {
-                    cancelled.store(1, Ordering::Release);
-                    return;
-                }
-                finished = done.1.wait_timeout(finished, WATCH_EVERY).unwrap_or_else(PoisonError::into_inner).0;
-            }
-        });
-        // The watcher must end however the run does, or the scope would wait for ever.
-        let guard = Finish(&done);
-        let result = run();
-        drop(guard);
-        result
-    })
-}
-
-struct Finish<'a>(&'a (Mutex<bool>, Condvar));
-
-impl Drop for Finish<'_> {
-    fn drop(&mut self) {
-        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.0.1.notify_all();
-    }
 }
 
 /// A backend's failure as one of our errors: the name of its status, and a reason out of the fixed list.

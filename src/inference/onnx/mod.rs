@@ -6,8 +6,7 @@
 mod bound;
 mod session;
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ort::session::{RunOptions, Session};
 use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
@@ -19,10 +18,7 @@ use crate::error::{Error, Kind, Result};
 use crate::inference::contract::{Contract, Grid};
 use crate::inference::inspect::Port;
 use crate::inference::runtime;
-use crate::inference::{RuntimeOptions, file};
-
-/// How often a run looks whether it was cancelled.
-const WATCH_EVERY: Duration = Duration::from_millis(25);
+use crate::inference::{RuntimeOptions, file, watch};
 
 /// A session with what was set up for its last run.
 struct Warm {
@@ -269,36 +265,10 @@ fn check_finite(values: &[f32]) -> Result<()> {
     Err(Error::new(Kind::RuntimeFailed, "the model's output is not finite"))
 }
 
-/// Runs a closure while a second thread tells the runtime to stop as soon as the study is cancelled.
+/// Runs a closure that ends soon after the study is cancelled. When the runtime cannot be told, the run goes to its end, and the check
+/// after it stops the study.
 fn watched<T>(control: &Control, options: &RunOptions, run: impl FnOnce() -> T) -> T {
-    let done = (Mutex::new(false), Condvar::new());
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut finished = done.0.lock().unwrap_or_else(PoisonError::into_inner);
-            while !*finished {
-                if control.is_cancelled() {
-                    // When this fails the run goes to its end, and the check after it stops the study.
-                    let _ = options.terminate();
-                    return;
-                }
-                finished = done.1.wait_timeout(finished, WATCH_EVERY).unwrap_or_else(PoisonError::into_inner).0;
-            }
-        });
-        // The watcher must end however the run does, or the scope would wait for ever.
-        let guard = Finish(&done);
-        let result = run();
-        drop(guard);
-        result
-    })
-}
-
-struct Finish<'a>(&'a (Mutex<bool>, Condvar));
-
-impl Drop for Finish<'_> {
-    fn drop(&mut self) {
-        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.0.1.notify_all();
-    }
+    watch::watched(control, || drop(options.terminate()), run)
 }
 
 /// Dimensions of a float32 tensor among the model's inputs or outputs.

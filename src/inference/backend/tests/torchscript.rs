@@ -7,7 +7,7 @@ use super::*;
 use crate::inference::RuntimeOptions;
 use crate::inference::file::{self, Format};
 use crate::inference::torch_file;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The backend, and the folder with the models; `None` where they were not built.
 fn built() -> Option<(Backend, PathBuf)> {
