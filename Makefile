@@ -37,7 +37,7 @@ test:
 install: library
 	install -d $(DESTDIR)$(PREFIX)/lib $(DESTDIR)$(PREFIX)/include
 	cp -a $(BUILD)/lib/libsmp.so* $(DESTDIR)$(PREFIX)/lib/
-	install -m 0644 include/smp.h $(DESTDIR)$(PREFIX)/include/
+	install -m 0644 include/smp.h include/smp_callbacks.h $(DESTDIR)$(PREFIX)/include/
 
 header:
 	SMP_BLESS=1 cargo test --test header

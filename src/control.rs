@@ -11,6 +11,8 @@ use crate::error::{Error, Kind, Result};
 
 /// What listens to progress: a stage's name and the fraction of it that is done, 0 to 1.
 pub type Listener = dyn Fn(&'static str, f64) + Send + Sync;
+/// A [`Listener`] that can stop the work: it answers whether to go on.
+pub type Watcher = dyn Fn(&'static str, f64) -> bool + Send + Sync;
 
 /// How far a transfer is.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -55,7 +57,7 @@ pub struct Control {
 #[derive(Default)]
 struct Shared {
     cancelled: AtomicBool,
-    listener: Option<Box<Listener>>,
+    watcher: Option<Arc<Watcher>>,
     line: Mutex<Option<Line>>,
 }
 
@@ -67,7 +69,15 @@ impl Control {
 
     /// A control whose progress goes to a listener. The listener is called from worker threads and must be quick.
     pub fn with_listener(listener: impl Fn(&'static str, f64) + Send + Sync + 'static) -> Control {
-        Control { shared: Arc::new(Shared { listener: Some(Box::new(listener)), ..Shared::default() }), part: None }
+        Control::watched(Arc::new(move |stage, fraction| {
+            listener(stage, fraction);
+            true
+        }))
+    }
+
+    /// A control that is cancelled when the watcher answers `false`. It is called from worker threads and must be quick.
+    pub fn watched(watcher: Arc<Watcher>) -> Control {
+        Control { shared: Arc::new(Shared { watcher: Some(watcher), ..Shared::default() }), part: None }
     }
 
     /// Asks the work to stop. Returns at once, from any thread.
@@ -87,13 +97,15 @@ impl Control {
 
     /// Reports how much of a stage is done, 0 to 1.
     pub fn progress(&self, stage: &'static str, fraction: f64) {
-        if let Some(listener) = &self.shared.listener {
-            let fraction = fraction.clamp(0.0, 1.0);
-            match self.part {
-                Some((SILENT, ..)) => {}
-                Some((whole, from, to)) => listener(whole, from + (to - from) * fraction),
-                None => listener(stage, fraction),
-            }
+        let Some(watcher) = &self.shared.watcher else { return };
+        let fraction = fraction.clamp(0.0, 1.0);
+        let goes_on = match self.part {
+            Some((SILENT, ..)) => true,
+            Some((whole, from, to)) => watcher(whole, from + (to - from) * fraction),
+            None => watcher(stage, fraction),
+        };
+        if !goes_on {
+            self.cancel();
         }
     }
 
@@ -194,6 +206,15 @@ mod tests {
         control.progress("load", 0.5);
         control.progress("load", 7.0);
         assert_eq!(*seen.lock().unwrap(), [("load", 0.5), ("load", 1.0)]);
+    }
+
+    #[test]
+    fn a_watcher_stops_the_work() {
+        let control = Control::watched(Arc::new(|_, fraction| fraction < 0.5));
+        control.progress("load", 0.25);
+        assert!(control.check().is_ok());
+        control.within("load", 0.5, 1.0).progress("load", 0.1);
+        assert_eq!(control.check().unwrap_err().kind(), Kind::Cancelled);
     }
 
     #[test]

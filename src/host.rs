@@ -11,7 +11,7 @@ use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -53,16 +53,28 @@ pub struct Hardening {
 /// [`Kind::OutputUnwritable`] when the file cannot be opened, is a link or no regular file, or belongs to somebody else;
 /// [`Kind::Unsupported`] when the host program has a log of its own (a Rust program with its own `tracing` subscriber).
 pub fn log_to_file(path: &Path, level: LogLevel) -> Result<()> {
-    let file = open_private(path)?;
+    log_to(Sink { level, target: Target::File(file_of(path)?) })
+}
+
+/// Gives each line of the log of the whole process to a function from now on, in place of a file. It is called from any thread, several at
+/// once, and must neither log nor fail.
+///
+/// # Errors
+/// [`Kind::Unsupported`] as for [`log_to_file`].
+pub fn log_to_listener(level: LogLevel, listener: Arc<LogListener>) -> Result<()> {
+    log_to(Sink { level, target: Target::Listener(listener) })
+}
+
+fn log_to(sink: Sink) -> Result<()> {
     static INSTALLED: OnceLock<bool> = OnceLock::new();
     if !INSTALLED.get_or_init(|| tracing::dispatcher::set_global_default(Dispatch::new(&LOG)).is_ok()) {
         return Err(Error::new(Kind::Unsupported, "the host program keeps a log of its own"));
     }
-    LOG.set(Some(Sink { level, file }));
+    LOG.set(Some(sink));
     Ok(())
 }
 
-/// Stops the log and closes its file.
+/// Stops the log, closes its file and lets its listener go.
 pub fn stop_log() -> Result<()> {
     LOG.set(None);
     Ok(())
@@ -92,7 +104,7 @@ pub fn harden_process(hardening: Hardening) -> Result<()> {
 }
 
 /// Opens a file to append to, which nobody else can read.
-fn open_private(path: &Path) -> Result<File> {
+fn file_of(path: &Path) -> Result<File> {
     let refused = |detail: String| {
         Error::new(Kind::OutputUnwritable, detail).at(Stage::Call).with_hint("name a file of your own in a folder that you can write to")
     };
@@ -123,9 +135,17 @@ fn may_lock_memory() -> bool {
     effective & CAP_IPC_LOCK != 0 || system::is_locking_unlimited()
 }
 
+/// Hears the lines of the log.
+pub type LogListener = dyn Fn(LogLevel, &str) + Send + Sync;
+
 struct Sink {
     level: LogLevel,
-    file: File,
+    target: Target,
+}
+
+enum Target {
+    File(File),
+    Listener(Arc<LogListener>),
 }
 
 /// The process's log: nothing until a file is set.
@@ -138,7 +158,9 @@ static LOG: Log = Log { sink: RwLock::new(None), spans: AtomicU64::new(1) };
 
 impl Log {
     fn set(&self, sink: Option<Sink>) {
-        *self.sink.write().unwrap_or_else(PoisonError::into_inner) = sink;
+        // What was there ends outside of the lock: a listener's end is the host's code.
+        let before = std::mem::replace(&mut *self.sink.write().unwrap_or_else(PoisonError::into_inner), sink);
+        drop(before);
         // Callers remember whether anybody listens to them.
         tracing::callsite::rebuild_interest_cache();
     }
@@ -191,11 +213,19 @@ impl Subscriber for &'static Log {
         event.record(&mut Fields(&mut line));
         // One event is one line, whatever is in its fields.
         let mut line = line.replace(char::is_control, " ");
-        line.push('\n');
-        if let Some(sink) = self.sink.read().unwrap_or_else(PoisonError::into_inner).as_ref() {
-            // One write per line: O_APPEND keeps lines of several threads apart. A full disk loses lines and fails no study.
-            let _ = (&sink.file).write_all(line.as_bytes());
-        }
+        let listener = match self.sink.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(|sink| &sink.target) {
+            None => return,
+            Some(Target::File(file)) => {
+                line.push('\n');
+                // One write per line: O_APPEND keeps lines of several threads apart. A full disk loses lines and fails no study.
+                let mut file = file;
+                let _ = file.write_all(line.as_bytes());
+                return;
+            }
+            Some(Target::Listener(listener)) => Arc::clone(listener),
+        };
+        // Without the lock, so that a listener may change the log.
+        listener(level(metadata.level()), &line);
     }
 
     fn enter(&self, _span: &span::Id) {}
@@ -281,6 +311,15 @@ mod tests {
         assert!(ours[0].ends_with("WARN  smp::test two lines slices=28 word=uniform"), "{text}");
         assert!(text.starts_with("before\n") && !text.contains("secret") && !text.contains("not ours"), "{text}");
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+
+        let heard = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let ear = Arc::clone(&heard);
+        log_to_listener(LogLevel::Warn, Arc::new(move |level, line: &str| ear.lock().unwrap().push((level, line.to_owned())))).unwrap();
+        tracing::warn!(target: "smp::test", slices = 29, "to a listener");
+        tracing::info!(target: "smp::test", "too fine");
+        let ours = heard.lock().unwrap().iter().filter(|(_, line)| line.contains("smp::test")).cloned().collect::<Vec<_>>();
+        assert_eq!((ours.len(), ours[0].0), (1, LogLevel::Warn));
+        assert!(ours[0].1.ends_with("WARN  smp::test to a listener slices=29"), "{ours:?}");
 
         let finer = folder.path().join("finer.log");
         log_to_file(&finer, LogLevel::Info).unwrap();

@@ -29,9 +29,20 @@ fn header() -> c_header::Header {
     c_header::parse(&fs::read_to_string(path("include/smp.h")).unwrap()).unwrap()
 }
 
+/// Both headers in one.
+fn headers() -> c_header::Header {
+    let mut all = header();
+    let callbacks = c_header::parse_callbacks(&fs::read_to_string(path("include/smp_callbacks.h")).unwrap(), &all).unwrap();
+    all.functions.extend(callbacks.functions);
+    all.constants.extend(callbacks.constants);
+    all.opaques.extend(callbacks.opaques);
+    all.callbacks.extend(callbacks.callbacks);
+    all
+}
+
 /// What this version offers, one line each.
 fn offered() -> BTreeSet<String> {
-    let header = header();
+    let header = headers();
     let mut lines = BTreeSet::new();
     for function in &header.functions {
         // Names of parameters are no promise.
@@ -41,6 +52,7 @@ fn offered() -> BTreeSet<String> {
     }
     lines.extend(header.constants.iter().map(|constant| format!("constant {} {}", constant.name, constant.value)));
     lines.extend(header.opaques.iter().map(|opaque| format!("type {}", opaque.name)));
+    lines.extend(header.callbacks.iter().map(|callback| format!("callback {} {}", callback.name, callback.signature)));
     lines.extend(KEYS.iter().map(|key| format!("key {} {:?}", key.name, key.kind).to_lowercase()));
     lines
 }

@@ -1,6 +1,6 @@
-//! The header: generated from `src/capi`, up to date, loadable by MATLAB, documented down to every parameter.
+//! The headers: generated from `src/capi`, up to date, documented down to every parameter; `smp.h` is loadable by MATLAB.
 //!
-//! `SMP_BLESS=1 cargo test --test header` (or `make header`) writes `include/smp.h`.
+//! `SMP_BLESS=1 cargo test --test header` (or `make header`) writes `include/smp.h` and `include/smp_callbacks.h`.
 
 #[path = "support/c_header.rs"]
 mod c_header;
@@ -25,24 +25,24 @@ fn comment(lines: &[&str]) -> String {
     format!("/*\n{body} */\n")
 }
 
-/// Files of the nouns, in the order of `mod.rs`, which is the order of the header.
-fn nouns(folder: &Path) -> Vec<PathBuf> {
+/// Nouns of `smp_callbacks.h`.
+const CALLBACKS: [&str; 2] = ["case", "callbacks"];
+
+/// Files of the nouns of a header, in the order of `mod.rs`, which is the order of the header.
+fn nouns(folder: &Path, is_callbacks: bool) -> Vec<PathBuf> {
     let index = fs::read_to_string(folder.join("mod.rs")).unwrap();
     index
         .lines()
         .filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'))
+        .filter(|noun| CALLBACKS.contains(noun) == is_callbacks)
         .map(|noun| folder.join(format!("{noun}.rs")))
         .collect()
 }
 
-/// What `include/smp.h` must hold.
-fn generate() -> String {
-    let folder = root().join("src/capi");
-    let conventions = fs::read_to_string(folder.join("mod.rs")).unwrap();
-    let mut header = comment(&essay(&conventions));
-    header.push_str("\n#ifndef SMP_H\n#define SMP_H\n\n#include <stdint.h>\n\n#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n");
+/// Types and sections of the nouns of a header.
+fn declarations(folder: &Path, is_callbacks: bool) -> (String, String) {
     let (mut types, mut sections) = (String::new(), String::new());
-    for file in nouns(&folder) {
+    for file in nouns(folder, is_callbacks) {
         let config = cbindgen::Config::from_file(root().join("cbindgen.toml")).unwrap();
         let bindings = cbindgen::Builder::new().with_config(config).with_src(&file).generate().unwrap();
         let mut section = Vec::new();
@@ -59,35 +59,63 @@ fn generate() -> String {
             part.push_str("\n\n");
         }
     }
+    (types, sections)
+}
+
+/// A header of its parts.
+fn put_together(opening: &str, guard: &str, include: &str, types: &str, sections: &str) -> String {
+    let mut header = opening.to_owned();
+    header
+        .push_str(&format!("\n#ifndef {guard}\n#define {guard}\n\n#include {include}\n\n#ifdef __cplusplus\nextern \"C\" {{\n#endif\n\n"));
     header.push_str("/*\n * Types: all are opaque, and are handles.\n */\n\n");
-    header.push_str(&types);
-    header.push_str(&sections);
+    header.push_str(types);
+    header.push_str(sections);
     header.push_str("#ifdef __cplusplus\n}\n#endif\n\n#endif\n");
     header.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
 }
 
-fn committed() -> String {
-    fs::read_to_string(root().join("include/smp.h")).unwrap_or_default()
+/// What `include/smp.h` must hold.
+fn generate() -> String {
+    let folder = root().join("src/capi");
+    let conventions = fs::read_to_string(folder.join("mod.rs")).unwrap();
+    let (types, sections) = declarations(&folder, false);
+    put_together(&comment(&essay(&conventions)), "SMP_H", "<stdint.h>", &types, &sections)
+}
+
+/// What `include/smp_callbacks.h` must hold.
+fn generate_callbacks() -> String {
+    let (types, sections) = declarations(&root().join("src/capi"), true);
+    let opening = comment(&[
+        "smp_callbacks: functions of a C or C++ program that take part in the work. Everything else, and the conventions, are in smp.h,",
+        "which MATLAB can load; this header it cannot.",
+    ]);
+    put_together(&opening, "SMP_CALLBACKS_H", "\"smp.h\"", &types, &sections)
 }
 
 fn header() -> Header {
     c_header::parse(&generate()).unwrap()
 }
 
+fn callbacks() -> Header {
+    c_header::parse_callbacks(&generate_callbacks(), &header()).unwrap()
+}
+
 #[test]
-fn the_committed_header_is_the_generated_one() {
-    let generated = generate();
-    if std::env::var_os("SMP_BLESS").is_some() {
-        fs::create_dir_all(root().join("include")).unwrap();
-        fs::write(root().join("include/smp.h"), &generated).unwrap();
+fn the_committed_headers_are_the_generated_ones() {
+    for (name, generated) in [("smp.h", generate()), ("smp_callbacks.h", generate_callbacks())] {
+        let path = root().join("include").join(name);
+        if std::env::var_os("SMP_BLESS").is_some() {
+            fs::create_dir_all(root().join("include")).unwrap();
+            fs::write(&path, &generated).unwrap();
+        }
+        let committed = fs::read_to_string(&path).unwrap_or_default();
+        let first = generated.lines().zip(committed.lines()).position(|(new, old)| new != old);
+        assert!(
+            generated == committed,
+            "include/{name} is out of date from line {}: run `make header`",
+            first.unwrap_or_else(|| generated.lines().count().min(committed.lines().count())) + 1
+        );
     }
-    let committed = committed();
-    let first = generated.lines().zip(committed.lines()).position(|(new, old)| new != old);
-    assert!(
-        generated == committed,
-        "include/smp.h is out of date from line {}: run `make header`",
-        first.unwrap_or_else(|| generated.lines().count().min(committed.lines().count())) + 1
-    );
 }
 
 /// What MATLAB's loadlibrary takes: a pointer level of at most one, and these types behind it.
@@ -202,13 +230,17 @@ fn doc_complaints(function: &Function) -> Vec<String> {
 
 #[test]
 fn every_parameter_and_every_result_is_documented() {
-    let header = header();
-    let complaints: Vec<String> = header.functions.iter().flat_map(doc_complaints).collect();
+    let (header, callbacks) = (header(), callbacks());
+    let complaints: Vec<String> = header.functions.iter().chain(&callbacks.functions).flat_map(doc_complaints).collect();
     assert_eq!(complaints, Vec::<String>::new());
+    assert!(callbacks.functions.len() > 15 && callbacks.callbacks.len() == 4, "the second header is empty, so the test shows nothing");
+    for callback in &callbacks.callbacks {
+        assert!(callback.doc.trim().ends_with('.'), "{} has no sentence", callback.name);
+    }
     for constant in &header.constants {
         assert!(constant.doc.trim().ends_with(['.', ')']), "{} has no sentence", constant.name);
     }
-    for opaque in &header.opaques {
+    for opaque in header.opaques.iter().chain(&callbacks.opaques) {
         assert!(
             opaque.doc.contains("Lives from") && opaque.doc.contains("Threads may share"),
             "{} says nothing of life and threads",

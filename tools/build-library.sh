@@ -19,7 +19,7 @@ abi=$(awk '$2 == "SMP_ABI_VERSION" { print $3 }' include/smp.h)
 mkdir -p "$out"
 roots=$(mktemp)
 trap 'rm -f "$roots"' EXIT
-grep -o '\<smp_[a-z0-9_]*(' include/smp.h | tr -d '(' | sort -u | sed 's/^/-Wl,-u,/' > "$roots"
+grep -oh '\<smp_[a-z0-9_]*(' include/smp.h include/smp_callbacks.h | tr -d '(' | sort -u | sed 's/^/-Wl,-u,/' > "$roots"
 
 # nodelete: MATLAB's unloadlibrary must not take the code away from worker threads and from what threads do when they end.
 "${CC:-cc}" -shared -o "$out/libsmp.so.$abi" "@$roots" "$archive" \

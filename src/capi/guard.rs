@@ -78,12 +78,12 @@ impl Reply for f64 {
     }
 }
 
-impl Reply for *const c_char {
-    type C = *const c_char;
-    fn done(self) -> *const c_char {
+impl<T> Reply for *const T {
+    type C = *const T;
+    fn done(self) -> *const T {
         self
     }
-    fn failed(_status: i32) -> *const c_char {
+    fn failed(_status: i32) -> *const T {
         std::ptr::null()
     }
 }

@@ -4,7 +4,7 @@ use std::ffi::c_char;
 
 use super::guard::enter;
 use super::{handle, slice, status, text};
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Result};
 use crate::host::{self, Hardening, LogLevel};
 use crate::pipeline;
 
@@ -109,23 +109,27 @@ pub unsafe extern "C" fn smp_live_handles() -> i64 {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn smp_log_to_file(path: *const c_char, level: i32) -> i32 {
     enter(|| {
-        let level = match level {
-            SMP_LOG_OFF => return host::stop_log(),
-            SMP_LOG_ERROR => LogLevel::Error,
-            SMP_LOG_WARN => LogLevel::Warn,
-            SMP_LOG_INFO => LogLevel::Info,
-            SMP_LOG_DEBUG => LogLevel::Debug,
-            SMP_LOG_TRACE => LogLevel::Trace,
-            _ => {
-                return Err(
-                    Error::new(Kind::InvalidArgument, format!("log level {level}")).with_hint("levels go from 0 (off) to 5 (trace)")
-                );
-            }
-        };
+        let Some(level) = log_level(level)? else { return host::stop_log() };
         // SAFETY: the C caller passes NULL or a NUL-terminated text.
         let path = unsafe { text::path(path, "path") }?;
         host::log_to_file(&path, level)
     })
+}
+
+/// The level of a number; `None` for off.
+pub(super) fn log_level(level: i32) -> Result<Option<LogLevel>> {
+    Ok(Some(match level {
+        SMP_LOG_OFF => return Ok(None),
+        SMP_LOG_ERROR => LogLevel::Error,
+        SMP_LOG_WARN => LogLevel::Warn,
+        SMP_LOG_INFO => LogLevel::Info,
+        SMP_LOG_DEBUG => LogLevel::Debug,
+        SMP_LOG_TRACE => LogLevel::Trace,
+        _ => {
+            let unknown = Error::new(Kind::InvalidArgument, format!("log level {level}"));
+            return Err(unknown.with_hint("levels go from 0 (off) to 5 (trace)"));
+        }
+    }))
 }
 
 /// Asks the system to keep this process's memory from other eyes. It concerns the whole host application and cannot be undone.

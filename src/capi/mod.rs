@@ -59,3 +59,8 @@ pub mod result;
 pub mod audit;
 
 pub mod erasure;
+
+// These two make `smp_callbacks.h`: function pointers are nothing that MATLAB can load.
+pub mod case;
+
+pub mod callbacks;

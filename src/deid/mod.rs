@@ -87,6 +87,8 @@ pub struct ReleasedStudy {
     pub(crate) channels: Vec<Channel>,
     pub(crate) geometry: Geometry,
     pub(crate) modality: String,
+    /// Free text of the header, to be compared and never told.
+    pub(crate) body_part: String,
     pub(crate) report: Report,
     pub(crate) mapping: Option<Mapping>,
 }
@@ -97,7 +99,7 @@ pub struct ReleasedStudy {
 /// [`Kind::SopClassQuarantined`] and [`Kind::BurnedInText`] for what is refused by its header, [`Kind::PatientIdMissing`] when (0010,0020)
 /// is empty, [`Kind::ResidualIdentifier`] when an identifier of the input stands in the output. Nothing is released with an error.
 pub fn deidentify(study: IdentifiedStudy, options: &Options, project_key: &Secret<[u8; 32]>, control: &Control) -> Result<ReleasedStudy> {
-    let IdentifiedStudy { instances, frames, blacked_out, pixels, voxels, channels, geometry, modality, .. } = study;
+    let IdentifiedStudy { instances, frames, blacked_out, pixels, voxels, channels, geometry, modality, body_part, .. } = study;
     let rules = Rules { tables: tables()?, choices: options.choices()? };
     let key = project_key.expose();
     if key.iter().all(|byte| *byte == 0) {
@@ -191,15 +193,15 @@ pub fn deidentify(study: IdentifiedStudy, options: &Options, project_key: &Secre
     // The loader's word for the modality is a value of the header like any other.
     let modality = if value::is_valid(VR::CS, std::slice::from_ref(&modality)) { modality } else { "OT".to_owned() };
     let headers = headers.into_iter().flatten().collect();
-    Ok(ReleasedStudy { instances: released, frames, headers, pixels, voxels, channels, geometry, modality, report, mapping })
+    Ok(ReleasedStudy { instances: released, frames, headers, pixels, voxels, channels, geometry, modality, body_part, report, mapping })
 }
 
 /// The single function that honours `auto_anonymize = false`; what it returns says that it is not de-identified.
 pub fn release_identified(study: IdentifiedStudy) -> ReleasedStudy {
-    let IdentifiedStudy { instances, frames, voxels, channels, geometry, modality, .. } = study;
+    let IdentifiedStudy { instances, frames, voxels, channels, geometry, modality, body_part, .. } = study;
     // Files are written of de-identified studies only.
     let (headers, pixels, report) = (Vec::new(), Vec::new(), Report::default());
-    ReleasedStudy { instances, frames, headers, pixels, voxels, channels, geometry, modality, report, mapping: None }
+    ReleasedStudy { instances, frames, headers, pixels, voxels, channels, geometry, modality, body_part, report, mapping: None }
 }
 
 impl ReleasedStudy {

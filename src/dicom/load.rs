@@ -185,7 +185,9 @@ impl Loader {
         }
         taken.iter_mut().for_each(|slice| slice.member = places[slice.member]);
         let judged = arrange(&kept, &taken, &policy)?;
-        let modality = kept.first().map(|member| modality(&member.instance.dataset)).unwrap_or_default();
+        let first = kept.first().map(|member| &member.instance.dataset);
+        let modality = first.map(modality).unwrap_or_default();
+        let body_part = first.and_then(|dataset| text(dataset, tags::BODY_PART_EXAMINED)).unwrap_or_default();
         volume::assemble(kept, &taken, judged, keeps_pixels, &limits, control).map(|volume| IdentifiedStudy {
             instances: volume.instances,
             frames: volume.frames,
@@ -195,6 +197,7 @@ impl Loader {
             channels: volume.channels,
             geometry: volume.geometry,
             modality,
+            body_part,
             left_out,
         })
     }

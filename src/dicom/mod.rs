@@ -129,6 +129,8 @@ pub struct IdentifiedStudy {
     pub(crate) channels: Vec<Channel>,
     pub(crate) geometry: Geometry,
     pub(crate) modality: String,
+    /// Body Part Examined as the header has it: free text, to be compared and never told.
+    pub(crate) body_part: String,
     /// Images of the series that lie in other stacks than the one taken.
     pub(crate) left_out: usize,
 }

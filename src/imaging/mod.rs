@@ -37,6 +37,8 @@ pub struct Volume {
     pub(crate) channels: Arc<[Channel]>,
     pub(crate) geometry: Geometry,
     pub(crate) modality: String,
+    /// Free text of the header, upper case: what models are chosen by, never told.
+    pub(crate) body_part: String,
     /// The volume before preprocessing, when that changed anything: some models want Hounsfield units whatever else was asked for.
     pub(crate) raw: Option<Arc<Volume>>,
 }
@@ -49,6 +51,7 @@ impl Volume {
             channels: Arc::from(study.channels.as_slice()),
             geometry: study.geometry.clone(),
             modality: study.modality.clone(),
+            body_part: study.body_part.trim().to_ascii_uppercase(),
             raw: None,
         }
     }
@@ -67,7 +70,8 @@ impl Volume {
     /// # Errors
     /// As [`Volume::check`].
     pub(crate) fn with_channels(voxels: Vec<f32>, channels: Arc<[Channel]>, geometry: Geometry, modality: &str) -> Result<Volume> {
-        let volume = Volume { voxels: Arc::new(voxels), channels, geometry, modality: modality.to_owned(), raw: None };
+        let volume =
+            Volume { voxels: Arc::new(voxels), channels, geometry, modality: modality.to_owned(), body_part: String::new(), raw: None };
         volume.check()?;
         Ok(volume)
     }
@@ -87,7 +91,8 @@ impl Volume {
         for channel in 1..count {
             voxels.extend_from_slice(&change(self.channel(channel))?);
         }
-        Volume::with_channels(voxels, Arc::clone(&self.channels), geometry, &self.modality)
+        let moved = Volume::with_channels(voxels, Arc::clone(&self.channels), geometry, &self.modality)?;
+        Ok(Volume { body_part: self.body_part.clone(), ..moved })
     }
 
     /// Checks that the voxels fill the grid once for each channel.

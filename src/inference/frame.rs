@@ -42,11 +42,22 @@ pub(super) struct Located {
 pub(super) fn prepared(volume: &Volume, contract: &Contract, control: &Control) -> Result<(Volume, Vec<Step>)> {
     let volume = if contract.from_raw { volume.raw() } else { volume };
     refuse_modality(volume, contract)?;
+    refuse_body_part(volume, contract)?;
     if contract.preprocess.is_empty() {
         return Ok((volume.clone(), Vec::new()));
     }
     let recipe = Recipe { operations: contract.preprocess.clone() };
     imaging::preprocess(volume.clone(), &recipe, &control.silent())
+}
+
+/// A series that does not say which part of the body it shows is taken: many do not. The header's text is not repeated.
+fn refuse_body_part(volume: &Volume, contract: &Contract) -> Result<()> {
+    let part = volume.body_part.as_str();
+    if part.is_empty() || contract.body_parts.is_empty() || contract.body_parts.iter().any(|name| name.eq_ignore_ascii_case(part)) {
+        return Ok(());
+    }
+    let detail = format!("the model is for the body parts {}; the series says that it shows another", contract.body_parts.join(", "));
+    Err(Error::new(Kind::InputImplausible, detail))
 }
 
 /// The modality's own text is not repeated: it comes from a header.

@@ -141,20 +141,36 @@ pub(super) fn postprocess(labels: &mut [u8], geometry: &Geometry, contract: &Con
 
 /// Counts every label of the contract, those without a voxel too.
 pub(super) fn table(labels: &[u8], geometry: &Geometry, output: &Output) -> Vec<Label> {
-    let counts = labels
-        .par_chunks(BLOCK)
-        .map(|block| {
-            let mut counts = [0u64; 256];
-            block.iter().for_each(|label| counts[usize::from(*label)] += 1);
-            counts
+    let counts = counts(labels);
+    output.labels.iter().map(|label| row(label.value, &label.name, &counts, geometry)).collect()
+}
+
+/// Counts every label that has a name or a voxel; one without a name is called by its number.
+pub(super) fn table_of(labels: &[u8], geometry: &Geometry, names: &[Option<String>; 256]) -> Vec<Label> {
+    let counts = counts(labels);
+    let known = (1..=u8::MAX).zip(names.iter().zip(&counts).skip(1));
+    known
+        .filter(|(_, (name, voxels))| name.is_some() || **voxels > 0)
+        .map(|(value, (name, _))| match name {
+            Some(name) => row(value, name, &counts, geometry),
+            None => row(value, &format!("label {value}"), &counts, geometry),
         })
-        .reduce(|| [0; 256], |a, b| std::array::from_fn(|value| a[value] + b[value]));
-    let ml = voxel_volume_mm3(geometry) / 1000.0;
-    let row = |label: &OutputLabel| {
-        let voxels = counts[usize::from(label.value)];
-        Label { value: label.value, name: label.name.clone(), volume_ml: voxels as f64 * ml, voxels }
+        .collect()
+}
+
+/// Voxels of each label.
+fn counts(labels: &[u8]) -> [u64; 256] {
+    let of_block = |block: &[u8]| {
+        let mut counts = [0u64; 256];
+        block.iter().for_each(|label| counts[usize::from(*label)] += 1);
+        counts
     };
-    output.labels.iter().map(row).collect()
+    labels.par_chunks(BLOCK).map(of_block).reduce(|| [0; 256], |a, b| std::array::from_fn(|value| a[value] + b[value]))
+}
+
+fn row(value: u8, name: &str, counts: &[u64; 256], geometry: &Geometry) -> Label {
+    let voxels = counts[usize::from(value)];
+    Label { value, name: name.to_owned(), volume_ml: voxels as f64 * voxel_volume_mm3(geometry) / 1000.0, voxels }
 }
 
 /// Checks volumes against what the contract believes.

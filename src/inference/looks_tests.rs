@@ -74,7 +74,7 @@ fn lesions(labels: &Value, geometry: Geometry) -> Segmentation {
         runtime: "none".into(),
         members: Vec::new(),
     };
-    Segmentation { labels: digits(labels), geometry, table: table.collect(), model, adaptations: Vec::new(), steps: Vec::new() }
+    Segmentation { labels: Arc::new(digits(labels)), geometry, table: table.collect(), model, adaptations: Vec::new(), steps: Vec::new() }
 }
 
 /// Copies of a model and of the files that it needs, in a folder of their own, with the contract changed.

@@ -23,6 +23,7 @@
 //! | `sliding` | windows, stitched |
 //! | `labels` | from numbers to labels |
 //! | `segmenter`, `predictor` | the two kinds of models |
+//! | `own` | models that are functions of the host program |
 
 mod backend;
 pub mod contract;
@@ -35,6 +36,7 @@ mod loaded;
 mod locate;
 mod model;
 mod onnx;
+mod own;
 mod predictor;
 mod runtime;
 mod segmenter;
@@ -43,12 +45,17 @@ mod torch_file;
 mod watch;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::control::Control;
 use crate::error::{Error, Kind, Result};
 use crate::imaging::{Geometry, Step, Volume};
 use crate::inference::contract::{Contract, Task};
 pub use inspect::{Inspection, Port, inspect};
+pub use own::{OwnMask, PredictWork, SegmentWork, own_predictor, own_segmenter};
+
+/// Label of a value that stands for the probability of the positive class, whoever predicted it.
+pub const PROBABILITY_LABEL: &str = "cancer_probability";
 
 /// How models are run. The pipeline fills it from `inference.*` and `device`.
 #[derive(Clone, Debug, Default)]
@@ -82,7 +89,7 @@ pub struct ModelIdentity {
     pub name: String,
     /// Version from the contract.
     pub version: String,
-    /// SHA-256 of the model file, hex.
+    /// SHA-256 of the model file, hex; empty for a function of the host program.
     pub sha256: String,
     /// SHA-256 of the other files that take part, hex: members of an ensemble, the model of a locating pass.
     pub members: Vec<String>,
@@ -105,10 +112,10 @@ pub struct Label {
     pub voxels: u64,
 }
 
-/// A mask on the grid of the volume it was made from.
+/// A mask on the grid of the volume it was made from. Clones share the labels.
 #[derive(Clone)]
 pub struct Segmentation {
-    pub(crate) labels: Vec<u8>,
+    pub(crate) labels: Arc<Vec<u8>>,
     pub(crate) geometry: Geometry,
     pub(crate) table: Vec<Label>,
     pub(crate) model: ModelIdentity,

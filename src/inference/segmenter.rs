@@ -7,6 +7,7 @@
 
 use std::cell::Cell;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::control::Control;
 use crate::error::{Error, Kind, Result, Stage};
@@ -191,7 +192,7 @@ impl Segmenter for OnnxSegmenter {
         labels::postprocess(&mut labels, &geometry, &self.contract)?;
         let table = labels::table(&labels, &geometry, &self.contract.output);
         labels::check_volumes(&table, &self.contract)?;
-        Ok(Segmentation { labels, geometry, table, model: self.models.identity_now(), adaptations, steps })
+        Ok(Segmentation { labels: Arc::new(labels), geometry, table, model: self.models.identity_now(), adaptations, steps })
     }
 }
 

@@ -150,7 +150,7 @@ fn segmentation(labels: Vec<u8>, geometry: Geometry) -> Segmentation {
         runtime: "none".into(),
         members: Vec::new(),
     };
-    Segmentation { labels, geometry, table: table.collect(), model, adaptations: Vec::new(), steps: Vec::new() }
+    Segmentation { labels: Arc::new(labels), geometry, table: table.collect(), model, adaptations: Vec::new(), steps: Vec::new() }
 }
 
 #[test]
@@ -251,6 +251,23 @@ fn implausible_studies_are_errors() {
     let error = error_of(run(serde_json::json!({"labels_ml": [{"name": "label1", "min": 500, "max": 600}]})));
     assert_eq!(error.kind(), Kind::InputImplausible);
     assert!(run(serde_json::json!({"modality": ["CT", "MR"], "labels_ml": [{"name": "label1", "min": 0, "max": 600}]})).is_ok());
+}
+
+#[test]
+fn another_part_of_the_body_is_refused_and_an_unknown_one_taken() {
+    if !has_runtime() {
+        return;
+    }
+    let case = &expected("segmentations")[0];
+    let (_folder, path) = altered("slide.onnx", |contract| contract["plausibility"] = serde_json::json!({"body_part": ["head", "BRAIN"]}));
+    let model = open_segmenter(&path, &RuntimeOptions::default()).unwrap();
+    let run = |part: &str| model.segment(&Volume { body_part: part.to_owned(), ..volume(case) }, &Control::new());
+    let error = error_of(run("DOE^JANE"));
+    assert_eq!(
+        (error.kind(), error.detail()),
+        (Kind::InputImplausible, "the model is for the body parts head, BRAIN; the series says that it shows another")
+    );
+    assert!(run("HEAD").is_ok() && run("BRAIN").is_ok() && run("").is_ok());
 }
 
 #[test]

@@ -40,12 +40,15 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::audit::{AuditLog, AuditReader, Event, Outcome, Value};
 use crate::config::Config;
-use crate::control::Control;
+use crate::control::{Control, Watcher};
 use crate::error::{Error, Kind, Result};
+use crate::inference::{Predictor, Segmenter};
 use crate::keys::KeyStore;
 use crate::secret::Secret;
 use crate::transfer::{self, Client};
 
+pub use crate::imaging::Volume;
+pub use crate::inference::{OwnMask, PredictWork, SegmentWork, Segmentation, own_predictor, own_segmenter};
 pub use crate::transfer::{Check, Checkup, Outcome as CheckOutcome};
 pub use capabilities::capabilities;
 pub use key_changes::RecordedKeyStore;
@@ -70,6 +73,7 @@ pub(crate) struct Inner {
     audit: Arc<AuditLog>,
     workspace: Workspace,
     models: Models,
+    watcher: Mutex<Option<Arc<Watcher>>>,
     /// Arithmetic of all studies of this pipeline, sized by `inference.threads`.
     threads: rayon::ThreadPool,
     client: Mutex<Option<Client>>,
@@ -109,6 +113,7 @@ impl Pipeline {
             audit,
             workspace,
             models: Models::default(),
+            watcher: Mutex::new(None),
             threads,
             client: Mutex::new(None),
             cleanup_report: Mutex::new(None),
@@ -125,7 +130,8 @@ impl Pipeline {
     /// One kind per way to fail; the audit log says which, and a study that failed leaves no partial output. With `auto_cleanup`,
     /// [`Kind::EraseFailed`] when the study was processed (its files are written) but the workspace could not be erased.
     pub fn process_study(&self, request: &Request) -> Result<StudyResult> {
-        self.process_study_with(request, &Control::new())
+        let watcher = lock(&self.inner.watcher).clone();
+        self.process_study_with(request, &watcher.map_or_else(Control::new, Control::watched))
     }
 
     /// [`Pipeline::process_study`], watched and stopped through a [`Control`].
@@ -189,6 +195,22 @@ impl Pipeline {
     /// Uses a model for a task, `segment` or `predict`, from the next study on.
     pub fn register_model(&self, task: &str, path: &Path) -> Result<()> {
         self.inner.models.register(Task::parse(task)?, path)
+    }
+
+    /// Segments with a function of the host program from the next study on, in place of a model file; `None` returns to the files.
+    pub fn set_segmenter(&self, own: Option<Arc<dyn Segmenter>>) {
+        self.inner.models.bring_segmenter(own);
+    }
+
+    /// Predicts with a function of the host program from the next study on, in place of a model file; `None` returns to the files.
+    pub fn set_predictor(&self, own: Option<Arc<dyn Predictor>>) {
+        self.inner.models.bring_predictor(own);
+    }
+
+    /// Tells the progress of every study that [`Pipeline::process_study`] begins from now on, until the watcher says that it shall end.
+    pub fn set_watcher(&self, watcher: Option<Arc<Watcher>>) {
+        let before = std::mem::replace(&mut *lock(&self.inner.watcher), watcher);
+        drop(before);
     }
 
     /// Cancels running studies and waits for them to stop. Later calls of [`Pipeline::process_study`] fail.

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::inference::{self, Inspection, Predictor, RuntimeOptions, Segmenter};
+use crate::pipeline::lock;
 
 /// A task that a model can be registered for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,6 +27,14 @@ impl Task {
     }
 }
 
+/// The model of a task for one study: known from its start, opened when it is needed.
+pub(super) enum Choice<M: ?Sized> {
+    /// A function of the host program.
+    Own(Arc<M>),
+    /// A file.
+    File(PathBuf),
+}
+
 /// What makes two openings the same: the file as it is now and how it is run.
 #[derive(PartialEq, Eq, Hash)]
 struct Opening {
@@ -41,6 +50,8 @@ pub(super) struct Models {
     segmenters: Mutex<HashMap<Opening, Arc<dyn Segmenter>>>,
     predictors: Mutex<HashMap<Opening, Arc<dyn Predictor>>>,
     registered: Mutex<HashMap<Task, PathBuf>>,
+    own_segmenter: Mutex<Option<Arc<dyn Segmenter>>>,
+    own_predictor: Mutex<Option<Arc<dyn Predictor>>>,
 }
 
 impl Models {
@@ -49,13 +60,46 @@ impl Models {
         if !path.is_file() {
             return Err(Error::new(Kind::ModelUnreadable, "there is no model file at this path"));
         }
-        self.registered.lock().unwrap_or_else(PoisonError::into_inner).insert(task, path.to_path_buf());
+        lock(&self.registered).insert(task, path.to_path_buf());
+        match task {
+            Task::Segment => self.bring_segmenter(None),
+            Task::Predict => self.bring_predictor(None),
+        }
         Ok(())
     }
 
-    /// The model of a task: registered, else configured, else [`Kind::ModelMissing`].
-    pub(super) fn path(&self, task: Task, configured: Option<&PathBuf>) -> Result<PathBuf> {
-        let registered = self.registered.lock().unwrap_or_else(PoisonError::into_inner).get(&task).cloned();
+    /// Uses a function of the host program from the next study on; `None` returns to the files.
+    pub(super) fn bring_segmenter(&self, own: Option<Arc<dyn Segmenter>>) {
+        // What was there before ends outside of the lock: its end is the host's code.
+        let before = std::mem::replace(&mut *lock(&self.own_segmenter), own);
+        drop(before);
+    }
+
+    /// As [`Models::bring_segmenter`].
+    pub(super) fn bring_predictor(&self, own: Option<Arc<dyn Predictor>>) {
+        let before = std::mem::replace(&mut *lock(&self.own_predictor), own);
+        drop(before);
+    }
+
+    /// What segments: the host's function, else the registered file, else the configured one, else [`Kind::ModelMissing`].
+    pub(super) fn choose_segmenter(&self, configured: Option<&PathBuf>) -> Result<Choice<dyn Segmenter>> {
+        match lock(&self.own_segmenter).clone() {
+            Some(own) => Ok(Choice::Own(own)),
+            None => self.path(Task::Segment, configured).map(Choice::File),
+        }
+    }
+
+    /// What predicts, likewise.
+    pub(super) fn choose_predictor(&self, configured: Option<&PathBuf>) -> Result<Choice<dyn Predictor>> {
+        match lock(&self.own_predictor).clone() {
+            Some(own) => Ok(Choice::Own(own)),
+            None => self.path(Task::Predict, configured).map(Choice::File),
+        }
+    }
+
+    /// The model file of a task: registered, else configured, else [`Kind::ModelMissing`].
+    fn path(&self, task: Task, configured: Option<&PathBuf>) -> Result<PathBuf> {
+        let registered = lock(&self.registered).get(&task).cloned();
         let path = registered.or_else(|| configured.cloned()).ok_or_else(|| {
             Error::new(
                 Kind::ModelMissing,
@@ -69,18 +113,24 @@ impl Models {
         if path.is_file() { Ok(path) } else { Err(Error::new(Kind::ModelUnreadable, "there is no model file at the configured path")) }
     }
 
-    pub(super) fn segmenter(&self, path: &Path, options: &RuntimeOptions) -> Result<Arc<dyn Segmenter>> {
-        find_or_open(&self.segmenters, path, options, || inference::open_segmenter(path, options))
+    pub(super) fn segmenter(&self, choice: &Choice<dyn Segmenter>, options: &RuntimeOptions) -> Result<Arc<dyn Segmenter>> {
+        match choice {
+            Choice::Own(own) => Ok(Arc::clone(own)),
+            Choice::File(path) => find_or_open(&self.segmenters, path, options, || inference::open_segmenter(path, options)),
+        }
     }
 
-    pub(super) fn predictor(&self, path: &Path, options: &RuntimeOptions) -> Result<Arc<dyn Predictor>> {
-        find_or_open(&self.predictors, path, options, || inference::open_predictor(path, options))
+    pub(super) fn predictor(&self, choice: &Choice<dyn Predictor>, options: &RuntimeOptions) -> Result<Arc<dyn Predictor>> {
+        match choice {
+            Choice::Own(own) => Ok(Arc::clone(own)),
+            Choice::File(path) => find_or_open(&self.predictors, path, options, || inference::open_predictor(path, options)),
+        }
     }
 
     /// Gives back the memory of all opened models.
     pub(super) fn release(&self) {
-        self.segmenters.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        self.predictors.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        lock(&self.segmenters).clear();
+        lock(&self.predictors).clear();
     }
 }
 
@@ -101,7 +151,7 @@ fn find_or_open<M: ?Sized>(
     let file = std::fs::metadata(path).map_err(|_| Error::new(Kind::ModelUnreadable, "the model file cannot be read"))?;
     let opening = Opening { path: path.to_path_buf(), modified: file.modified().ok(), size: file.len(), options: format!("{options:?}") };
     // The lock is held while a model opens: two studies that need the same model must not open it twice.
-    let mut opened = opened.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut opened = lock(opened);
     if let Some(model) = opened.get(&opening) {
         return Ok(Arc::clone(model));
     }

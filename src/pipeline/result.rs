@@ -9,13 +9,10 @@ use crate::audit::{self, AuditLog};
 use crate::deid;
 use crate::error::{Error, Kind, Result};
 use crate::imaging::{Channel, Finding, Geometry, Mark, Step, Verdict, Volume};
-use crate::inference::{ModelIdentity, Prediction, Segmentation};
+use crate::inference::{ModelIdentity, PROBABILITY_LABEL, Prediction, Segmentation};
 use crate::package::PackageFacts;
 use crate::pipeline::download::TransferReport;
 use crate::report;
-
-/// Label that a host program gives to the probability it computed itself.
-const PROBABILITY_LABEL: &str = "cancer_probability";
 
 /// What the stages found, in one piece, before anybody looks at it.
 pub(super) struct Findings {
@@ -296,10 +293,14 @@ fn deidentification(report: &deid::Report) -> Value {
 }
 
 fn identity(model: &ModelIdentity) -> Value {
-    json!({
-        "name": model.name, "version": model.version, "sha256": model.sha256, "members": model.members, "device": model.device,
-        "runtime": model.runtime,
-    })
+    let mut json = json!({
+        "name": model.name, "version": model.version, "members": model.members, "device": model.device, "runtime": model.runtime,
+    });
+    // A function of the host program has no file whose digest could be told.
+    if !model.sha256.is_empty() {
+        json["sha256"] = model.sha256.clone().into();
+    }
+    json
 }
 
 /// What tells a channel from the others.

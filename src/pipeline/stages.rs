@@ -3,7 +3,6 @@
 //! This is the only place in the crate that writes study events to the audit log.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,11 +12,9 @@ use crate::deid::{self, ReleasedStudy};
 use crate::dicom::Loader;
 use crate::error::{Error, Kind, Result};
 use crate::imaging::{self, Volume};
-use crate::inference::{Predictor, Segmenter};
 use crate::package::PackageFacts;
 use crate::pipeline::download::{Download, TransferReport};
 use crate::pipeline::mapping;
-use crate::pipeline::models::Task;
 use crate::pipeline::outputs::Staging;
 use crate::pipeline::request::{DownloadMode, Operation, Request};
 use crate::pipeline::result::{Findings, StudyResult, ppm, verdict_name, words};
@@ -87,16 +84,17 @@ impl Run<'_> {
         if self.settings.deid.keeps_mapping && staging.is_some() && self.does(Operation::Anonymize) {
             mapping::check(&self.inner.keys)?;
         }
-        let segment_path = self.model_path(Operation::Segment, Task::Segment)?;
-        let predict_path = self.model_path(Operation::Predict, Task::Predict)?;
+        let models = &self.inner.models;
+        let segmenter = self.does(Operation::Segment).then(|| models.choose_segmenter(self.settings.segment_model.as_ref())).transpose()?;
+        let predictor = self.does(Operation::Predict).then(|| models.choose_predictor(self.settings.predict_model.as_ref())).transpose()?;
 
         // Models open while the study is on its way: neither waits for the other, and a model that cannot be opened is told before any pixel
         // is looked at.
         let (inner, options) = (self.inner, self.settings.runtime.clone());
         let (fetched, opened) = std::thread::scope(|scope| {
             let opening = scope.spawn(|| -> Result<()> {
-                segment_path.as_deref().map(|path| inner.models.segmenter(path, &options)).transpose()?;
-                predict_path.as_deref().map(|path| inner.models.predictor(path, &options)).transpose()?;
+                segmenter.as_ref().map(|choice| inner.models.segmenter(choice, &options)).transpose()?;
+                predictor.as_ref().map(|choice| inner.models.predictor(choice, &options)).transpose()?;
                 Ok(())
             });
             let fetched = self.stage("fetch", |run| run.fetch());
@@ -127,16 +125,18 @@ impl Run<'_> {
             let done: Vec<&str> = steps.iter().map(|step| step.name).collect();
             self.recorder.success("study.preprocessed", vec![("steps", Value::Text(done.join(",")))])?;
         }
-        let mask = match segment_path {
-            Some(path) => Some(self.stage("segment", |run| run.segmenter(&path)?.segment(&volume, run.control))?),
+        let mask = match segmenter {
+            Some(choice) => Some(
+                self.stage("segment", |run| run.inner.models.segmenter(&choice, &run.settings.runtime)?.segment(&volume, run.control))?,
+            ),
             None => None,
         };
         if let Some(mask) = &mask {
             self.recorder.success("study.segmented", model_detail(mask.model()))?;
         }
-        let prediction = match predict_path {
-            Some(path) => Some(self.stage("predict", |run| {
-                let predictor = run.predictor(&path)?;
+        let prediction = match predictor {
+            Some(choice) => Some(self.stage("predict", |run| {
+                let predictor = run.inner.models.predictor(&choice, &run.settings.runtime)?;
                 if predictor.needs_mask() && mask.is_none() {
                     return Err(
                         Error::new(Kind::InvalidArgument, "this prediction model needs a mask").with_hint("add the operation segment")
@@ -266,25 +266,6 @@ impl Run<'_> {
     fn does(&self, operation: Operation) -> bool {
         self.operations.contains(&operation)
     }
-
-    fn model_path(&self, operation: Operation, task: Task) -> Result<Option<std::path::PathBuf>> {
-        if !self.does(operation) {
-            return Ok(None);
-        }
-        let configured = match task {
-            Task::Segment => self.settings.segment_model.as_ref(),
-            Task::Predict => self.settings.predict_model.as_ref(),
-        };
-        self.inner.models.path(task, configured).map(Some)
-    }
-
-    fn segmenter(&self, path: &Path) -> Result<Arc<dyn Segmenter>> {
-        self.inner.models.segmenter(path, &self.settings.runtime)
-    }
-
-    fn predictor(&self, path: &Path) -> Result<Arc<dyn Predictor>> {
-        self.inner.models.predictor(path, &self.settings.runtime)
-    }
 }
 
 /// Writes a study's events; the study itself appears as a pseudonym only.
@@ -324,13 +305,17 @@ fn names(operations: &[Operation]) -> Vec<&'static str> {
 }
 
 fn model_detail(model: &crate::inference::ModelIdentity) -> Vec<(&'static str, Value)> {
-    vec![
+    let mut detail = vec![
         ("model", Value::Text(words(&model.name))),
         ("model_version", Value::Text(words(&model.version))),
-        ("model_sha256", Value::Text(model.sha256.clone())),
         ("device", Value::Text(model.device.clone())),
         ("runtime", Value::Text(words(&model.runtime))),
-    ]
+    ];
+    // A function of the host program has no file.
+    if !model.sha256.is_empty() {
+        detail.push(("model_sha256", Value::Text(model.sha256.clone())));
+    }
+    detail
 }
 
 pub(super) fn integer(value: impl TryInto<i64>) -> Value {

@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 fn geometry(dims: [usize; 3], affine_lps: [[f64; 4]; 4]) -> Geometry {
     let spacing_mm = [0, 1, 2].map(|axis| (0..3).map(|row| affine_lps[row][axis].powi(2)).sum::<f64>().sqrt());
@@ -30,7 +31,7 @@ fn mask(geometry: &Geometry, label: impl Fn([usize; 3]) -> u8) -> Segmentation {
     let table = vec![entry(1, "lesion"), entry(2, "oedema")];
     let text = String::new;
     let model = ModelIdentity { name: text(), version: text(), sha256: text(), device: text(), runtime: text(), members: Vec::new() };
-    Segmentation { labels, geometry: geometry.clone(), table, model, adaptations: Vec::new(), steps: Vec::new() }
+    Segmentation { labels: Arc::new(labels), geometry: geometry.clone(), table, model, adaptations: Vec::new(), steps: Vec::new() }
 }
 
 fn straight(dims: [usize; 3], [x, y, z]: [f64; 3]) -> Geometry {

@@ -7,7 +7,7 @@ failed=0
 complain() { echo "exported_symbols: $*" >&2; failed=1; }
 
 exported=$(nm -D --defined-only "$library" | awk '{ print $NF }' | sort -u)
-promised=$(grep -o '\<smp_[a-z0-9_]*(' "$header" | tr -d '(' | sort -u)
+promised=$(grep -oh '\<smp_[a-z0-9_]*(' "$header" "${header%smp.h}smp_callbacks.h" | tr -d '(' | sort -u)
 [ -n "$promised" ] || complain "the header promises nothing"
 foreign=$(comm -23 <(echo "$exported") <(echo "$promised"))
 missing=$(comm -13 <(echo "$exported") <(echo "$promised"))

@@ -32,11 +32,31 @@ pub struct Header {
     pub constants: Vec<Constant>,
     pub functions: Vec<Function>,
     pub opaques: Vec<Opaque>,
+    /// Types of functions of the host; `smp_callbacks.h` alone has any.
+    pub callbacks: Vec<Callback>,
+}
+
+/// The type of a function of the host: `typedef RESULT (*NAME)(PARAMETERS)`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Callback {
+    pub name: String,
+    pub signature: String,
+    pub doc: String,
 }
 
 /// Reads a header. What lies outside of the subset that MATLAB loads is an error that quotes it.
 pub fn parse(text: &str) -> Result<Header, String> {
-    let mut header = Header::default();
+    read(text, Header::default(), false)
+}
+
+/// Reads `smp_callbacks.h`, which knows the types of `smp.h` and has types of functions besides.
+pub fn parse_callbacks(text: &str, known: &Header) -> Result<Header, String> {
+    let mut header = read(text, Header { opaques: known.opaques.clone(), ..Header::default() }, true)?;
+    header.opaques.retain(|opaque| !known.opaques.contains(opaque));
+    Ok(header)
+}
+
+fn read(text: &str, mut header: Header, has_callbacks: bool) -> Result<Header, String> {
     let mut doc = String::new();
     let mut declaration = String::new();
     let mut is_cplusplus = false;
@@ -70,14 +90,23 @@ pub fn parse(text: &str) -> Result<Header, String> {
                 return Err(format!("a constant without a value: {line}"));
             }
         } else if line.starts_with('#') {
-            if !(line == "#include <stdint.h>" || line.starts_with("#ifndef ") || line == "#endif") {
+            let include = if has_callbacks { "#include \"smp.h\"" } else { "#include <stdint.h>" };
+            if !(line == include || line.starts_with("#ifndef ") || line == "#endif") {
                 return Err(format!("not a directive for this header: {line}"));
             }
         } else if !line.is_empty() {
             declaration.push_str(line);
             declaration.push(' ');
             if line.ends_with(';') {
-                declare(&mut header, declaration.trim().trim_end_matches(';'), std::mem::take(&mut doc))?;
+                let text = declaration.trim().trim_end_matches(';');
+                match text.strip_prefix("typedef ").filter(|_| has_callbacks).and_then(|text| text.split_once("(*")) {
+                    Some((result, rest)) => {
+                        let (name, parameters) = rest.split_once(')').ok_or_else(|| format!("not a type of functions: {text}"))?;
+                        let signature = format!("{}{parameters}", result.trim());
+                        header.callbacks.push(Callback { name: name.to_owned(), signature, doc: std::mem::take(&mut doc) });
+                    }
+                    None => declare(&mut header, text, std::mem::take(&mut doc))?,
+                }
                 declaration.clear();
             }
         }
@@ -106,7 +135,8 @@ fn declare(header: &mut Header, text: &str, doc: String) -> Result<(), String> {
     };
     for kind in parameters.iter().map(|(kind, _)| kind).chain([&result]) {
         let plain = kind.trim_start_matches("const ").trim_end_matches('*');
-        if plain.starts_with("smp_") && !header.opaques.iter().any(|opaque| opaque.name == plain) {
+        let is_known = header.opaques.iter().any(|opaque| opaque.name == plain) || header.callbacks.iter().any(|known| known.name == plain);
+        if plain.starts_with("smp_") && !is_known {
             return Err(format!("{plain} is used before it is declared: {text}"));
         }
     }

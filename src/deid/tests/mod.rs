@@ -72,6 +72,7 @@ fn study(instances: Vec<Instance>) -> IdentifiedStudy {
         voxels: Arc::new(vec![0.0]),
         geometry: Geometry { dims: [1, 1, 1], spacing_mm: [1.0; 3], affine_lps: [[0.0; 4]; 4], verdict: Verdict::SingleSlice },
         modality: "MR".to_owned(),
+        body_part: "BREAST".to_owned(),
         left_out: 0,
         frames: Vec::new(),
         blacked_out: Vec::new(),

@@ -61,6 +61,8 @@ pub struct Contract {
     pub postprocess: Vec<Postprocess>,
     /// Modalities that the model is for; empty is any.
     pub modalities: Vec<String>,
+    /// Values of Body Part Examined (0018,0015) that the model is for; empty = any.
+    pub body_parts: Vec<String>,
     /// Volumes that are believed: label name, least ml, most ml.
     pub believed_ml: Vec<(String, f64, f64)>,
 }

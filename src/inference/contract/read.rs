@@ -46,10 +46,8 @@ pub(super) fn contract(bytes: &[u8], embedded_in: Option<&str>) -> Result<Contra
         output: output(&root.object("output")?, task)?,
         mask: root.optional_object("mask")?.map(|object| mask_rule(&object)).transpose()?,
         postprocess: root.objects("postprocess", 0, 32)?.iter().map(postprocess_step).collect::<Result<_>>()?,
-        modalities: match &plausibility {
-            Some(object) if object.optional("modality").is_some() => object.texts("modality", 1, 32)?,
-            _ => Vec::new(),
-        },
+        modalities: believed_texts(&plausibility, "modality")?,
+        body_parts: believed_texts(&plausibility, "body_part")?,
         believed_ml: match &plausibility {
             Some(object) => object.objects("labels_ml", 0, 255)?.iter().map(believed).collect::<Result<_>>()?,
             None => Vec::new(),
@@ -273,6 +271,7 @@ fn locate(object: &Object, grid: &Grid, inputs: &[Input], from_raw: bool) -> Res
         mask: None,
         postprocess: Vec::new(),
         modalities: Vec::new(),
+        body_parts: Vec::new(),
         believed_ml: Vec::new(),
     };
     let connectivity = object.whole("connectivity", 6..=26, Some(26))?;
@@ -415,6 +414,14 @@ fn postprocess_step(object: &Object) -> Result<Postprocess> {
     };
     object.finish()?;
     Ok(step)
+}
+
+/// Texts of the plausibility that a header's value must be one of; none for any.
+fn believed_texts(plausibility: &Option<Object>, name: &'static str) -> Result<Vec<String>> {
+    match plausibility {
+        Some(object) if object.optional(name).is_some() => object.texts(name, 1, 32),
+        _ => Ok(Vec::new()),
+    }
 }
 
 fn believed(object: &Object) -> Result<(String, f64, f64)> {
