@@ -1617,11 +1617,42 @@ double smp_result_stage_seconds(smp_result *result, const char *stage);
  *
  * @param result  Result to write from.
  * @param path    File to write.
- * @param what    `volume` or `mask` (`.npy`, `.nii`, `.nii.gz`), `summary` (`.json`) or `preview` (`.png`).
+ * @param what    `volume` or `mask` (`.npy`, `.nii`, `.nii.gz`), `seg` (`.dcm`), `summary` (`.json`) or `preview` (`.png`).
  * @return `SMP_OK`, `SMP_ERR_OUTPUT_UNSUPPORTED`, `SMP_ERR_OUTPUT_UNWRITABLE` or `SMP_ERR_ABSENT`.
  * @since 0.1
  */
 int32_t smp_result_save(smp_result *result, const char *path, const char *what);
+
+/**
+ * Counts the DICOM objects that hold results, for programs that store them without files: 1, the segmentation, when there is a mask.
+ *
+ * @param result  Result to ask.
+ * @return Number of objects, or a negative status.
+ * @since 0.1
+ */
+int64_t smp_result_dicom_count(smp_result *result);
+
+/**
+ * Tells the size of a DICOM object, as a file. The object is made by the first call that asks for it.
+ *
+ * @param result  Result to ask.
+ * @param index   0 to `smp_result_dicom_count` - 1.
+ * @return Number of bytes, or a negative status.
+ * @since 0.1
+ */
+int64_t smp_result_dicom_size(smp_result *result, int64_t index);
+
+/**
+ * Copies a DICOM object, as the bytes of a file (PS3.10), explicit VR, little endian.
+ *
+ * @param result    Result to ask.
+ * @param index     0 to `smp_result_dicom_count` - 1.
+ * @param out       Receives the bytes.
+ * @param capacity  Bytes that `out` has room for: `smp_result_dicom_size`, at least.
+ * @return `SMP_OK` or `SMP_ERR_BUFFER_TOO_SMALL`.
+ * @since 0.1
+ */
+int32_t smp_result_dicom_copy(smp_result *result, int64_t index, uint8_t *out, int64_t capacity);
 
 /*
  * Audit: the tamper-evident log, read by anybody, without a pipeline and without a secret.

@@ -54,6 +54,21 @@ pub fn archive(bytes: &[u8]) {
     let _ = crate::package::parse_archive(bytes);
 }
 
+/// A model file: ONNX, PyTorch's archives and pickles, and the contract that an ONNX file may hold.
+pub fn model(bytes: &[u8]) {
+    crate::inference::fuzzing::model(bytes);
+}
+
+/// A model's contract.
+pub fn contract(bytes: &[u8]) {
+    crate::inference::fuzzing::contract(bytes);
+}
+
+/// A recipe of preprocessing.
+pub fn recipe(bytes: &[u8]) {
+    let _ = crate::imaging::Recipe::from_json(bytes);
+}
+
 /// A DICOM file, to its voxels; two of them when the input begins with the length of the first.
 pub fn dicom(bytes: &[u8]) {
     crate::dicom::fuzzing::dicom(bytes);

@@ -140,6 +140,25 @@ else
   echo "python3 is absent: no seeds from tests/data"
 fi
 
+# Models and contracts of the tests; archives like PyTorch's, with nothing that could run.
+for file in tests/data/models/*.onnx models/demo/predict.onnx; do
+  [ "$(stat -c %s "$file")" -gt 60000 ] || seed model "$(basename "$file")" < "$file"
+done
+for file in tests/data/models/*.json tests/data/models/looks/*.json tests/data/contracts/*.json models/demo/*.json; do
+  seed contract "$(basename "$file")" < "$file"
+done
+printf '{"recipe": 1, "steps": [{"step": "n4", "shrink": 2}, {"step": "nlm", "sigma": 20}, {"step": "zscore", "over": "foreground"}]}' | seed recipe three
+if command -v python3 > /dev/null; then
+  python3 - <<'ARCHIVES'
+import pathlib, zipfile
+for name, files in {"script": ["data.pkl", "constants.pkl", "code/m.py"], "weights": ["data.pkl", "data/0"], "export": ["archive_format"]}.items():
+    with zipfile.ZipFile(pathlib.Path("fuzz/corpus/model") / name, "w") as archive:
+        for file in files:
+            archive.writestr(f"net/{file}", b"....")
+pathlib.Path("fuzz/corpus/model/pickle").write_bytes(b"\x80\x02}q\x00.")
+ARCHIVES
+fi
+
 outcome=0
 for target in "${targets[@]}"; do
   echo "== $target"

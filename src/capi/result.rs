@@ -385,7 +385,7 @@ pub unsafe extern "C" fn smp_result_stage_seconds(result: *mut smp_result, stage
 ///
 /// @param result  Result to write from.
 /// @param path    File to write.
-/// @param what    `volume` or `mask` (`.npy`, `.nii`, `.nii.gz`), `summary` (`.json`) or `preview` (`.png`).
+/// @param what    `volume` or `mask` (`.npy`, `.nii`, `.nii.gz`), `seg` (`.dcm`), `summary` (`.json`) or `preview` (`.png`).
 /// @return `SMP_OK`, `SMP_ERR_OUTPUT_UNSUPPORTED`, `SMP_ERR_OUTPUT_UNWRITABLE` or `SMP_ERR_ABSENT`.
 /// @since 0.1
 #[unsafe(no_mangle)]
@@ -398,6 +398,50 @@ pub unsafe extern "C" fn smp_result_save(result: *mut smp_result, path: *const c
         let what = unsafe { text::required(what, "what") }?;
         result.value.save(&path, &what)
     })
+}
+
+/// Counts the DICOM objects that hold results, for programs that store them without files: 1, the segmentation, when there is a mask.
+///
+/// @param result  Result to ask.
+/// @return Number of objects, or a negative status.
+/// @since 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn smp_result_dicom_count(result: *mut smp_result) -> i64 {
+    enter(|| slice::count(RESULTS.get(result, "result")?.value.dicom_count()))
+}
+
+/// Tells the size of a DICOM object, as a file. The object is made by the first call that asks for it.
+///
+/// @param result  Result to ask.
+/// @param index   0 to `smp_result_dicom_count` - 1.
+/// @return Number of bytes, or a negative status.
+/// @since 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn smp_result_dicom_size(result: *mut smp_result, index: i64) -> i64 {
+    enter(|| slice::count(object(&*RESULTS.get(result, "result")?, index)?.len()))
+}
+
+/// Copies a DICOM object, as the bytes of a file (PS3.10), explicit VR, little endian.
+///
+/// @param result    Result to ask.
+/// @param index     0 to `smp_result_dicom_count` - 1.
+/// @param out       Receives the bytes.
+/// @param capacity  Bytes that `out` has room for: `smp_result_dicom_size`, at least.
+/// @return `SMP_OK` or `SMP_ERR_BUFFER_TOO_SMALL`.
+/// @since 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn smp_result_dicom_copy(result: *mut smp_result, index: i64, out: *mut u8, capacity: i64) -> i32 {
+    enter(|| {
+        let bytes = object(&*RESULTS.get(result, "result")?, index)?;
+        // SAFETY: the C caller passes NULL or `capacity` writable elements.
+        unsafe { slice::copy_out(&bytes, out, capacity, "out") }
+    })
+}
+
+/// A DICOM object by the index that C gave.
+fn object(result: &Held<Arc<StudyResult>>, index: i64) -> Result<Arc<Vec<u8>>> {
+    let index = usize::try_from(index).map_err(|_| Error::new(Kind::OutOfRange, format!("object {index}")))?;
+    result.value.dicom(index)
 }
 
 fn present<T>(value: Option<T>, why_absent: &'static str) -> Result<T> {

@@ -7,16 +7,11 @@
 use dicom_core::header::Length;
 use dicom_core::value::{DataSetSequence, PrimitiveValue, Value};
 use dicom_core::{DataElement, Tag, VR};
-use dicom_object::{FileMetaTable, InMemDicomObject, meta::FileMetaTableBuilder};
+use dicom_object::InMemDicomObject;
 
 use super::rules::Rules;
 use super::table::{Choice, MethodCode};
-use crate::error::{Error, Kind, Result, Stage};
-
-/// Implementation Class UID of this library (PS3.7 D.3.3.2): one UUID, drawn once.
-pub(crate) const IMPLEMENTATION_CLASS_UID: &str = "2.25.263483661621705798745901097582723846215";
-/// Implementation Version Name, at most 16 characters.
-pub(crate) const IMPLEMENTATION_VERSION_NAME: &str = concat!("SMP_", env!("CARGO_PKG_VERSION"));
+use crate::dicom::writer::IMPLEMENTATION_VERSION_NAME;
 
 /// The CID 7050 codes of what was done: the Basic Profile, each option, and Clean Pixel Data where regions were blacked out.
 pub(crate) fn codes(rules: &Rules, is_blacked_out: bool) -> Vec<&'static MethodCode> {
@@ -66,18 +61,6 @@ pub(crate) fn declare(dataset: &mut InMemDicomObject, rules: &Rules, is_blacked_
     });
     let items = Value::Sequence(DataSetSequence::new(items.collect::<Vec<_>>(), Length::UNDEFINED));
     dataset.put(DataElement::new(Tag(0x0012, 0x0064), VR::SQ, items));
-}
-
-/// File meta information of our own: nothing of the input's group 0002 but the class and the (new) instance UID.
-pub(crate) fn file_meta(sop_class: &str, sop_instance: &str, transfer_syntax: &str) -> Result<FileMetaTable> {
-    FileMetaTableBuilder::new()
-        .media_storage_sop_class_uid(sop_class)
-        .media_storage_sop_instance_uid(sop_instance)
-        .transfer_syntax(transfer_syntax)
-        .implementation_class_uid(IMPLEMENTATION_CLASS_UID)
-        .implementation_version_name(IMPLEMENTATION_VERSION_NAME)
-        .build()
-        .map_err(|_| Error::new(Kind::Internal, "file meta information could not be built").at(Stage::Deidentification))
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use dicom_core::header::Header as _;
 use dicom_object::InMemDicomObject;
 use dicom_transfer_syntax_registry::entries::EXPLICIT_VR_LITTLE_ENDIAN;
 
-use super::{ReleasedStudy, attributes};
+use super::ReleasedStudy;
+use crate::dicom::writer;
 use crate::error::{Error, Kind, Result, Stage};
 
 /// Group of the pixel data; what comes after it in the order of tags is written after it.
@@ -45,7 +46,7 @@ impl ReleasedStudy {
         let absent = || io::Error::new(io::ErrorKind::InvalidInput, "the study has no such file");
         let (header, pixels) = self.headers.get(index).zip(self.pixels.get(index)).ok_or_else(absent)?;
         let instance = self.instances.get(index).ok_or_else(absent)?;
-        let meta = attributes::file_meta(
+        let meta = writer::file_meta(
             uid(&instance.meta.media_storage_sop_class_uid),
             uid(&instance.meta.media_storage_sop_instance_uid),
             pixels.transfer_syntax(),

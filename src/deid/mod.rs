@@ -297,7 +297,7 @@ fn release_instance(worker: &mut Worker<'_>, instance: Instance, object: &Object
     if let Some(pixels) = pixels {
         pixels.describe(&mut dataset);
     }
-    let meta = attributes::file_meta(class, &uid, EXPLICIT_VR_LITTLE_ENDIAN.uid())?;
+    let meta = crate::dicom::writer::file_meta(class, &uid, EXPLICIT_VR_LITTLE_ENDIAN.uid())?;
     Ok(Instance { meta, dataset })
 }
 

@@ -89,7 +89,7 @@ fn text(item: &InMemDicomObject, tag: Tag) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::deid::attributes::file_meta;
+    use crate::dicom::writer::file_meta;
     use dicom_core::value::{DataSetSequence, Value};
     use dicom_core::{DataElement, PrimitiveValue, VR, header::Length};
 

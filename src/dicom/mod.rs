@@ -43,6 +43,7 @@ mod stored;
 mod tests;
 mod volume;
 mod walk;
+pub(crate) mod writer;
 
 use std::sync::Arc;
 

@@ -85,7 +85,7 @@ pub(super) fn read(path: &Path, options: &RuntimeOptions) -> Result<ModelFile> {
 }
 
 /// What a file is, by its content.
-fn format_of(bytes: &[u8], has_backend: bool) -> Result<Format> {
+pub(super) fn format_of(bytes: &[u8], has_backend: bool) -> Result<Format> {
     if torch_file::is_torch(bytes) {
         return torch_file::check(bytes).map(|()| Format::TorchScript);
     }

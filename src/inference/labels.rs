@@ -142,7 +142,7 @@ pub(super) fn postprocess(labels: &mut [u8], geometry: &Geometry, contract: &Con
 /// Counts every label of the contract, those without a voxel too.
 pub(super) fn table(labels: &[u8], geometry: &Geometry, output: &Output) -> Vec<Label> {
     let counts = counts(labels);
-    output.labels.iter().map(|label| row(label.value, &label.name, &counts, geometry)).collect()
+    output.labels.iter().map(|label| Label { code: label.code.clone(), ..row(label.value, &label.name, &counts, geometry) }).collect()
 }
 
 /// Counts every label that has a name or a voxel; one without a name is called by its number.
@@ -170,7 +170,7 @@ fn counts(labels: &[u8]) -> [u64; 256] {
 
 fn row(value: u8, name: &str, counts: &[u64; 256], geometry: &Geometry) -> Label {
     let voxels = counts[usize::from(value)];
-    Label { value, name: name.to_owned(), volume_ml: voxels as f64 * voxel_volume_mm3(geometry) / 1000.0, voxels }
+    Label { value, name: name.to_owned(), volume_ml: voxels as f64 * voxel_volume_mm3(geometry) / 1000.0, voxels, code: None }
 }
 
 /// Checks volumes against what the contract believes.

@@ -65,7 +65,13 @@ fn digits(value: &Value) -> Vec<u8> {
 }
 
 fn lesions(labels: &Value, geometry: Geometry) -> Segmentation {
-    let table = ["rest", "lesion"].iter().zip([2, 3]).map(|(name, value)| Label { value, name: (*name).into(), volume_ml: 0.0, voxels: 0 });
+    let table = ["rest", "lesion"].iter().zip([2, 3]).map(|(name, value)| Label {
+        value,
+        name: (*name).into(),
+        volume_ml: 0.0,
+        voxels: 0,
+        code: None,
+    });
     let model = ModelIdentity {
         name: "hand".into(),
         version: "1".into(),

@@ -30,6 +30,8 @@ pub mod contract;
 mod ensemble;
 mod file;
 mod frame;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod inspect;
 mod labels;
 mod loaded;
@@ -50,7 +52,7 @@ use std::sync::Arc;
 use crate::control::Control;
 use crate::error::{Error, Kind, Result};
 use crate::imaging::{Geometry, Step, Volume};
-use crate::inference::contract::{Contract, Task};
+use crate::inference::contract::{Code, Contract, Task};
 pub use inspect::{Inspection, Port, inspect};
 pub use own::{OwnMask, PredictWork, SegmentWork, own_predictor, own_segmenter};
 
@@ -110,6 +112,8 @@ pub struct Label {
     pub volume_ml: f64,
     /// Voxels.
     pub voxels: u64,
+    /// What it is in a terminology, where the contract says so.
+    pub code: Option<Code>,
 }
 
 /// A mask on the grid of the volume it was made from. Clones share the labels.

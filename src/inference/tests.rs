@@ -141,7 +141,13 @@ fn a_model_takes_the_channels_that_its_contract_names_and_no_others() {
 }
 
 fn segmentation(labels: Vec<u8>, geometry: Geometry) -> Segmentation {
-    let table = ["rest", "lesion"].iter().zip([2, 3]).map(|(name, value)| Label { value, name: (*name).into(), volume_ml: 0.0, voxels: 0 });
+    let table = ["rest", "lesion"].iter().zip([2, 3]).map(|(name, value)| Label {
+        value,
+        name: (*name).into(),
+        volume_ml: 0.0,
+        voxels: 0,
+        code: None,
+    });
     let model = ModelIdentity {
         name: "hand".into(),
         version: "1".into(),

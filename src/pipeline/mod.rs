@@ -23,6 +23,7 @@ mod download;
 mod key_changes;
 mod mapping;
 mod models;
+mod origin;
 mod outputs;
 mod request;
 mod result;

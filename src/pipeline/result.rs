@@ -6,17 +6,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::{Map, Value, json};
 
 use crate::audit::{self, AuditLog};
+use crate::control::Control;
 use crate::deid;
 use crate::error::{Error, Kind, Result};
 use crate::imaging::{Channel, Finding, Geometry, Mark, Step, Verdict, Volume};
 use crate::inference::{ModelIdentity, PROBABILITY_LABEL, Prediction, Segmentation};
 use crate::package::PackageFacts;
 use crate::pipeline::download::TransferReport;
-use crate::report;
+use crate::report::{self, Origin, SegKind};
 
 /// What the stages found, in one piece, before anybody looks at it.
 pub(super) struct Findings {
     pub(super) study_id: String,
+    pub(super) origin: Origin,
+    pub(super) seg_kind: SegKind,
     pub(super) processed_at: String,
     pub(super) operations: Vec<String>,
     pub(super) download_mode: &'static str,
@@ -42,11 +45,13 @@ pub struct StudyResult {
     audit: Arc<AuditLog>,
     /// Predictions that the host program made from the volume and the mask: model, label, value.
     added: Mutex<Vec<(String, String, f64)>>,
+    /// The mask as a DICOM object, once somebody has asked for it.
+    seg: Mutex<Option<Arc<Vec<u8>>>>,
 }
 
 impl StudyResult {
     pub(super) fn new(findings: Findings, audit: Arc<AuditLog>) -> StudyResult {
-        StudyResult { findings, audit, added: Mutex::new(Vec::new()) }
+        StudyResult { findings, audit, added: Mutex::new(Vec::new()), seg: Mutex::new(None) }
     }
 
     /// Everything below as JSON: schema `smp-result/1`. Absent values are left out; 0.0 is a value.
@@ -207,6 +212,26 @@ impl StudyResult {
         Ok(())
     }
 
+    /// DICOM objects that [`StudyResult::dicom`] makes: 1, the segmentation, when there is a mask, else none.
+    pub fn dicom_count(&self) -> usize {
+        usize::from(self.findings.mask.is_some())
+    }
+
+    /// A DICOM object, as the bytes of a file; however often it is asked for, it is the same.
+    ///
+    /// # Errors
+    /// [`Kind::OutOfRange`] beyond [`StudyResult::dicom_count`]; those of [`report::segmentation`].
+    pub fn dicom(&self, index: usize) -> Result<Arc<Vec<u8>>> {
+        let mask = self.mask().filter(|_| index == 0).ok_or_else(|| Error::new(Kind::OutOfRange, "the result has no such object"))?;
+        let mut seg = self.seg.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bytes) = seg.as_ref() {
+            return Ok(Arc::clone(bytes));
+        }
+        let bytes = Arc::new(report::segmentation(mask, &self.findings.origin, self.findings.seg_kind, &Control::new())?);
+        *seg = Some(Arc::clone(&bytes));
+        Ok(bytes)
+    }
+
     /// Verdict on the geometry, with the grid: JSON.
     pub fn geometry_json(&self) -> Result<String> {
         Ok(geometry(self.findings.volume.geometry()).to_string())
@@ -217,8 +242,8 @@ impl StudyResult {
         self.findings.stage_seconds.iter().find(|(name, _)| *name == stage).map(|(_, seconds)| *seconds)
     }
 
-    /// Writes one product to a file, atomically. `what` is `volume`, `mask`, `summary` or `preview`; the extension is the format:
-    /// `.npy`, `.nii`, `.nii.gz`, `.json`, `.png`.
+    /// Writes one product to a file, atomically. `what` is `volume`, `mask`, `seg` (a DICOM Segmentation object), `summary` or `preview`; the
+    /// extension is the format: `.npy`, `.nii`, `.nii.gz`, `.dcm`, `.json`, `.png`.
     ///
     /// # Errors
     /// [`Kind::Absent`] for a mask that was never made; [`Kind::OutputUnsupported`] for a format that the product does not have;
@@ -233,11 +258,18 @@ impl StudyResult {
             "volume" if nifti => report::write_volume_nifti(path, self.volume()),
             "mask" if is(".npy") => report::write_mask_npy(path, mask()?),
             "mask" if nifti => report::write_mask_nifti(path, mask()?),
+            "seg" if is(".dcm") => {
+                mask()?;
+                let bytes = self.dicom(0)?;
+                report::write_atomically(path, &mut |out| out.write_all(&bytes))
+            }
             "summary" if is(".json") => report::write_text(path, &self.json()?),
             "preview" if is(".png") => report::write_preview_png(path, self.volume(), self.mask(), &self.caption()),
-            "volume" | "mask" | "summary" | "preview" => Err(Error::new(Kind::OutputUnsupported, format!("{what} has no such format"))
-                .with_hint("volume and mask: .npy, .nii, .nii.gz; summary: .json; preview: .png")),
-            _ => Err(Error::new(Kind::InvalidArgument, "unknown product").with_hint("valid products: volume, mask, summary, preview")),
+            "volume" | "mask" | "summary" | "preview" | "seg" => {
+                Err(Error::new(Kind::OutputUnsupported, format!("{what} has no such format"))
+                    .with_hint("volume and mask: .npy, .nii, .nii.gz; seg: .dcm; summary: .json; preview: .png"))
+            }
+            _ => Err(Error::new(Kind::InvalidArgument, "unknown product").with_hint("valid products: volume, mask, seg, summary, preview")),
         }
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::pipeline::request::Request;
+use crate::report::SegKind;
 use crate::{deid, dicom, imaging, inference, package, transfer};
 
 /// Everything one study's run depends on, read once at its start.
@@ -29,6 +30,7 @@ pub(super) struct StudySettings {
     pub(super) uncertain_band: f64,
     pub(super) high_risk_threshold: f64,
     pub(super) formats: Vec<String>,
+    pub(super) seg_kind: SegKind,
     pub(super) auto_anonymize: bool,
 }
 
@@ -56,6 +58,7 @@ impl StudySettings {
             uncertain_band: config.real("uncertain_band")?.unwrap_or(0.0),
             high_risk_threshold: config.real("high_risk_threshold")?.unwrap_or(0.7),
             formats: config.list("output.formats")?,
+            seg_kind: if config.text("output.segmentation").as_deref() == Some("labelmap") { SegKind::LabelMap } else { SegKind::Binary },
             auto_anonymize: config.flag("auto_anonymize")?,
         })
     }

@@ -15,6 +15,7 @@ use crate::imaging::{self, Volume};
 use crate::package::PackageFacts;
 use crate::pipeline::download::{Download, TransferReport};
 use crate::pipeline::mapping;
+use crate::pipeline::origin::origin;
 use crate::pipeline::outputs::Staging;
 use crate::pipeline::request::{DownloadMode, Operation, Request};
 use crate::pipeline::result::{Findings, StudyResult, ppm, verdict_name, words};
@@ -151,9 +152,12 @@ impl Run<'_> {
             detail.extend(prediction.probability.map(|probability| ("probability_ppm", Value::Integer(ppm(probability)))));
             self.recorder.success("study.predicted", detail)?;
         }
+        let processed_at = now()?;
         let findings = Findings {
             study_id: study_id.to_owned(),
-            processed_at: now()?,
+            origin: origin(&released, &processed_at)?,
+            seg_kind: self.settings.seg_kind,
+            processed_at,
             operations: names(&self.operations).into_iter().map(str::to_owned).collect(),
             download_mode: self.request.download_mode.name(),
             seconds: started.elapsed().as_secs_f64(),

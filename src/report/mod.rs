@@ -7,7 +7,7 @@
 //! Arrays keep their order in memory: column fastest, then row, then slice. NumPy sees that as shape `(slices, rows, columns)` in C
 //! order, NIfTI as `(columns, rows, slices)`. Positions are LPS millimetres inside the library and RAS millimetres in NIfTI.
 //!
-//! Rooms: `atomic` (the one way to write a file), `npy`, `nifti`, `preview` (the picture) over `view` (planes, directions, sampling),
+//! Rooms: `atomic` (the one way to write a file), `npy`, `nifti`, `objects` (DICOM objects), `preview` (the picture) over `view` (planes, directions, sampling),
 //! `canvas` (pixels and lines) and `font`.
 
 mod atomic;
@@ -15,6 +15,7 @@ mod canvas;
 mod font;
 mod nifti;
 mod npy;
+mod objects;
 mod preview;
 mod view;
 
@@ -25,6 +26,7 @@ use crate::imaging::{Geometry, Volume};
 use crate::inference::Segmentation;
 
 pub use atomic::write_atomically;
+pub use objects::{Origin, Planes, SegKind, SourceFrame, segmentation};
 
 /// Writes the volume as `.npy`: float32, C order, shape `(slices, rows, columns)`, of several channels `(channels, slices, rows, columns)`.
 pub fn write_volume_npy(path: &Path, volume: &Volume) -> Result<()> {

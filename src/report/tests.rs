@@ -26,7 +26,7 @@ fn mask(geometry: &Geometry, label: impl Fn([usize; 3]) -> u8) -> Segmentation {
     let entry = |value: u8, name: &str| {
         let voxels = labels.iter().filter(|label| **label == value).count() as u64;
         let volume_ml = voxels as f64 * geometry.spacing_mm.iter().product::<f64>() / 1000.0;
-        Label { value, name: name.into(), volume_ml, voxels }
+        Label { value, name: name.into(), volume_ml, voxels, code: None }
     };
     let table = vec![entry(1, "lesion"), entry(2, "oedema")];
     let text = String::new;

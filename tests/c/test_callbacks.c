@@ -123,7 +123,8 @@ static void functions_in_place_of_models(smp_pipeline *pipeline)
 {
     struct host segmenter = {0}, predictor = {0};
     double columns, rows, slices, mean = 0.0;
-    uint8_t mask[STUDY_VOXELS];
+    uint8_t mask[STUDY_VOXELS], *object;
+    int64_t size;
     const char *json;
     smp_result *result;
     int at;
@@ -141,6 +142,18 @@ static void functions_in_place_of_models(smp_pipeline *pipeline)
     CHECK_COUNT(smp_result_label_count(result), 2);
     CHECK_STATUS(smp_result_copy_mask(result, mask, sizeof mask), SMP_OK);
     CHECK(mask[0] == 9 && mask[1] == 0 && mask[STUDY_VOXELS - 1] == 2);
+    /* The mask as a DICOM object, in memory. */
+    CHECK_COUNT(smp_result_dicom_count(result), 1);
+    CHECK_COUNT(smp_result_dicom_size(result, 1), SMP_ERR_OUT_OF_RANGE);
+    CHECK_COUNT(smp_result_dicom_size(result, -1), SMP_ERR_OUT_OF_RANGE);
+    size = smp_result_dicom_size(result, 0);
+    CHECK(size > 132);
+    object = malloc(size > 0 ? (size_t)size : 1);
+    CHECK_STATUS(smp_result_dicom_copy(result, 0, object, size - 1), SMP_ERR_BUFFER_TOO_SMALL);
+    CHECK_STATUS(smp_result_dicom_copy(result, 0, NULL, size), SMP_ERR_NULL_ARGUMENT);
+    CHECK_STATUS(smp_result_dicom_copy(result, 0, object, size), SMP_OK);
+    CHECK(memcmp(object + 128, "DICM", 4) == 0);
+    free(object);
     CHECK_STATUS(smp_result_spacing(result, &columns, &rows, &slices), SMP_OK);
     CHECK(fabs(smp_result_label_volume_ml(result, 0) - STUDY_VOXELS / 2 * columns * rows * slices / 1000.0) < 1e-12);
     json = smp_result_json(result);
