@@ -1617,14 +1617,15 @@ double smp_result_stage_seconds(smp_result *result, const char *stage);
  *
  * @param result  Result to write from.
  * @param path    File to write.
- * @param what    `volume` or `mask` (`.npy`, `.nii`, `.nii.gz`), `seg` (`.dcm`), `summary` (`.json`) or `preview` (`.png`).
+ * @param what    `volume` or `mask` (`.npy`, `.nii`, `.nii.gz`), `seg` or `sr` (`.dcm`), `summary` (`.json`) or `preview` (`.png`).
  * @return `SMP_OK`, `SMP_ERR_OUTPUT_UNSUPPORTED`, `SMP_ERR_OUTPUT_UNWRITABLE` or `SMP_ERR_ABSENT`.
  * @since 0.1
  */
 int32_t smp_result_save(smp_result *result, const char *path, const char *what);
 
 /**
- * Counts the DICOM objects that hold results, for programs that store them without files: 1, the segmentation, when there is a mask.
+ * Counts the DICOM objects that hold results, for programs that store them without files: the segmentation, when there is a mask,
+ * then the structured report, when there is a mask or a prediction.
  *
  * @param result  Result to ask.
  * @return Number of objects, or a negative status.
@@ -1633,7 +1634,8 @@ int32_t smp_result_save(smp_result *result, const char *path, const char *what);
 int64_t smp_result_dicom_count(smp_result *result);
 
 /**
- * Tells the size of a DICOM object, as a file. The object is made by the first call that asks for it.
+ * Tells the size of a DICOM object, as a file. The object is made by the first call that asks for it, a report anew after
+ * `smp_result_add_prediction`.
  *
  * @param result  Result to ask.
  * @param index   0 to `smp_result_dicom_count` - 1.

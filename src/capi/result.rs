@@ -385,7 +385,7 @@ pub unsafe extern "C" fn smp_result_stage_seconds(result: *mut smp_result, stage
 ///
 /// @param result  Result to write from.
 /// @param path    File to write.
-/// @param what    `volume` or `mask` (`.npy`, `.nii`, `.nii.gz`), `seg` (`.dcm`), `summary` (`.json`) or `preview` (`.png`).
+/// @param what    `volume` or `mask` (`.npy`, `.nii`, `.nii.gz`), `seg` or `sr` (`.dcm`), `summary` (`.json`) or `preview` (`.png`).
 /// @return `SMP_OK`, `SMP_ERR_OUTPUT_UNSUPPORTED`, `SMP_ERR_OUTPUT_UNWRITABLE` or `SMP_ERR_ABSENT`.
 /// @since 0.1
 #[unsafe(no_mangle)]
@@ -400,7 +400,8 @@ pub unsafe extern "C" fn smp_result_save(result: *mut smp_result, path: *const c
     })
 }
 
-/// Counts the DICOM objects that hold results, for programs that store them without files: 1, the segmentation, when there is a mask.
+/// Counts the DICOM objects that hold results, for programs that store them without files: the segmentation, when there is a mask,
+/// then the structured report, when there is a mask or a prediction.
 ///
 /// @param result  Result to ask.
 /// @return Number of objects, or a negative status.
@@ -410,7 +411,8 @@ pub unsafe extern "C" fn smp_result_dicom_count(result: *mut smp_result) -> i64 
     enter(|| slice::count(RESULTS.get(result, "result")?.value.dicom_count()))
 }
 
-/// Tells the size of a DICOM object, as a file. The object is made by the first call that asks for it.
+/// Tells the size of a DICOM object, as a file. The object is made by the first call that asks for it, a report anew after
+/// `smp_result_add_prediction`.
 ///
 /// @param result  Result to ask.
 /// @param index   0 to `smp_result_dicom_count` - 1.

@@ -155,7 +155,7 @@ pub static KEYS: &[Key] = &[
     key("transfer.retries", Type::Integer, "5", WholeBetween(0, 100), "Retries of a range after transient failures."),
     key("transfer.max_bytes_per_second", Type::Integer, "0", WholeBetween(0, i64::MAX), "Most bytes per second, both ways together; 0 sets no limit."),
     key("transfer.max_bytes", Type::Integer, "68719476736", WholeBetween(1, i64::MAX), "Largest object that is fetched, in bytes (64 GiB)."),
-    key("output.formats", Type::List, "json,npy,nifti,png", SomeOf(&["json", "npy", "nifti", "png", "seg", "dicom"]), "What is written to output_path; seg is the mask as a DICOM object, dicom the de-identified series."),
+    key("output.formats", Type::List, "json,npy,nifti,png", SomeOf(&["json", "npy", "nifti", "png", "seg", "sr", "dicom"]), "What is written to output_path; seg is the mask and sr the numbers as DICOM objects, dicom the de-identified series."),
     key("output.segmentation", Type::Text, "binary", OneOf(&["binary", "labelmap"]), "How the DICOM object holds a mask: a bit for each label, or a byte for each pixel."),
     key("limits.object_bytes", Type::Integer, "4294967296", WholeBetween(1, i64::MAX), "Largest unsealed object that is read into memory, in bytes (4 GiB)."),
     key("limits.package_files", Type::Integer, "100000", WholeBetween(1, i64::MAX), "Files in one package."),

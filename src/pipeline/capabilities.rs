@@ -34,7 +34,7 @@ pub fn capabilities() -> String {
         "devices": inference::providers(None),
         "onnx_runtime": runtime,
         "secret_memory": secret_memory,
-        "output_formats": ["json", "npy", "nifti", "png", "seg", "dicom"],
+        "output_formats": ["json", "npy", "nifti", "png", "seg", "sr", "dicom"],
     })
     .to_string()
 }

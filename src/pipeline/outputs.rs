@@ -34,9 +34,9 @@ impl Staging {
     /// Makes the folders and checks the formats.
     pub(super) fn begin(output_path: &str, study_id: &str, formats: &[String]) -> Result<Staging> {
         for format in formats {
-            if !matches!(format.as_str(), "json" | "npy" | "nifti" | "png" | "seg" | "dicom") {
+            if !matches!(format.as_str(), "json" | "npy" | "nifti" | "png" | "seg" | "sr" | "dicom") {
                 return Err(Error::new(Kind::OutputUnsupported, "output.formats names an unknown format")
-                    .with_hint("valid formats: json, npy, nifti, png, seg, dicom"));
+                    .with_hint("valid formats: json, npy, nifti, png, seg, sr, dicom"));
             }
         }
         let folder = config::expand(output_path)?;
@@ -67,6 +67,7 @@ impl Staging {
                 }
                 "nifti" if result.mask().is_some() => products.push(("mask", format!("{id}_segmentation.nii.gz"))),
                 "seg" if result.mask().is_some() => products.push(("seg", format!("{id}_segmentation.dcm"))),
+                "sr" if result.dicom_count() > 0 => products.push(("sr", format!("{id}_report.dcm"))),
                 "png" => products.push(("preview", format!("{id}_preview.png"))),
                 _ => {}
             }

@@ -13,7 +13,7 @@ use crate::imaging::{Channel, Finding, Geometry, Mark, Step, Verdict, Volume};
 use crate::inference::{ModelIdentity, PROBABILITY_LABEL, Prediction, Segmentation};
 use crate::package::PackageFacts;
 use crate::pipeline::download::TransferReport;
-use crate::report::{self, Origin, SegKind};
+use crate::report::{self, Origin, Predicted, SegKind};
 
 /// What the stages found, in one piece, before anybody looks at it.
 pub(super) struct Findings {
@@ -47,11 +47,13 @@ pub struct StudyResult {
     added: Mutex<Vec<(String, String, f64)>>,
     /// The mask as a DICOM object, once somebody has asked for it.
     seg: Mutex<Option<Arc<Vec<u8>>>>,
+    /// The report, with the number of added predictions that it holds.
+    sr: Mutex<Option<(usize, Arc<Vec<u8>>)>>,
 }
 
 impl StudyResult {
     pub(super) fn new(findings: Findings, audit: Arc<AuditLog>) -> StudyResult {
-        StudyResult { findings, audit, added: Mutex::new(Vec::new()), seg: Mutex::new(None) }
+        StudyResult { findings, audit, added: Mutex::new(Vec::new()), seg: Mutex::new(None), sr: Mutex::new(None) }
     }
 
     /// Everything below as JSON: schema `smp-result/1`. Absent values are left out; 0.0 is a value.
@@ -212,17 +214,56 @@ impl StudyResult {
         Ok(())
     }
 
-    /// DICOM objects that [`StudyResult::dicom`] makes: 1, the segmentation, when there is a mask, else none.
+    /// DICOM objects that [`StudyResult::dicom`] makes: the segmentation, when there is a mask, and the structured report, when there is a mask or a
+    /// prediction.
     pub fn dicom_count(&self) -> usize {
-        usize::from(self.findings.mask.is_some())
+        usize::from(self.mask().is_some()) + usize::from(self.mask().is_some() || !self.predictions().is_empty())
     }
 
-    /// A DICOM object, as the bytes of a file; however often it is asked for, it is the same.
+    /// A DICOM object, as the bytes of a file: the segmentation first, then the report. However often it is asked for, it is the same; a report changes with
+    /// a prediction that is added.
     ///
     /// # Errors
     /// [`Kind::OutOfRange`] beyond [`StudyResult::dicom_count`]; those of [`report::segmentation`].
     pub fn dicom(&self, index: usize) -> Result<Arc<Vec<u8>>> {
-        let mask = self.mask().filter(|_| index == 0).ok_or_else(|| Error::new(Kind::OutOfRange, "the result has no such object"))?;
+        match (self.mask(), index) {
+            _ if index >= self.dicom_count() => Err(Error::new(Kind::OutOfRange, "the result has no such object")),
+            (Some(mask), 0) => self.seg(mask),
+            _ => self.sr(),
+        }
+    }
+
+    /// The structured report; made anew when a prediction was added.
+    fn sr(&self) -> Result<Arc<Vec<u8>>> {
+        let mut predicted = Vec::new();
+        if let Some(prediction) = &self.findings.prediction {
+            predicted.extend(prediction.values.iter().map(|(label, value)| Predicted {
+                model: prediction.model.name.clone(),
+                version: prediction.model.version.clone(),
+                label: label.clone(),
+                value: *value,
+            }));
+            // A contract calls the probability of the positive class by that class's name.
+            let is_named = predicted.iter().any(|predicted| predicted.label == PROBABILITY_LABEL);
+            if let Some(value) = prediction.probability.filter(|_| !is_named) {
+                let ModelIdentity { name, version, .. } = prediction.model.clone();
+                predicted.insert(0, Predicted { model: name, version, label: PROBABILITY_LABEL.to_owned(), value });
+            }
+        }
+        let added = self.added.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let count = added.len();
+        let of_host = |(model, label, value)| Predicted { model, version: String::new(), label, value };
+        predicted.extend(added.into_iter().map(of_host));
+        let mut sr = self.sr.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, bytes)) = sr.as_ref().filter(|(made_of, _)| *made_of == count) {
+            return Ok(Arc::clone(bytes));
+        }
+        let bytes = Arc::new(report::structured_report(self.mask(), &predicted, &self.findings.origin, self.findings.seg_kind)?);
+        *sr = Some((count, Arc::clone(&bytes)));
+        Ok(bytes)
+    }
+
+    fn seg(&self, mask: &Segmentation) -> Result<Arc<Vec<u8>>> {
         let mut seg = self.seg.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(bytes) = seg.as_ref() {
             return Ok(Arc::clone(bytes));
@@ -242,7 +283,7 @@ impl StudyResult {
         self.findings.stage_seconds.iter().find(|(name, _)| *name == stage).map(|(_, seconds)| *seconds)
     }
 
-    /// Writes one product to a file, atomically. `what` is `volume`, `mask`, `seg` (a DICOM Segmentation object), `summary` or `preview`; the
+    /// Writes one product to a file, atomically. `what` is `volume`, `mask`, `seg` (a DICOM Segmentation object), `sr` (a DICOM structured report), `summary` or `preview`; the
     /// extension is the format: `.npy`, `.nii`, `.nii.gz`, `.dcm`, `.json`, `.png`.
     ///
     /// # Errors
@@ -259,17 +300,23 @@ impl StudyResult {
             "mask" if is(".npy") => report::write_mask_npy(path, mask()?),
             "mask" if nifti => report::write_mask_nifti(path, mask()?),
             "seg" if is(".dcm") => {
-                mask()?;
-                let bytes = self.dicom(0)?;
+                let bytes = self.seg(mask()?)?;
+                report::write_atomically(path, &mut |out| out.write_all(&bytes))
+            }
+            "sr" if is(".dcm") => {
+                let bytes = self.sr()?;
                 report::write_atomically(path, &mut |out| out.write_all(&bytes))
             }
             "summary" if is(".json") => report::write_text(path, &self.json()?),
             "preview" if is(".png") => report::write_preview_png(path, self.volume(), self.mask(), &self.caption()),
-            "volume" | "mask" | "summary" | "preview" | "seg" => {
+            "volume" | "mask" | "summary" | "preview" | "seg" | "sr" => {
                 Err(Error::new(Kind::OutputUnsupported, format!("{what} has no such format"))
-                    .with_hint("volume and mask: .npy, .nii, .nii.gz; seg: .dcm; summary: .json; preview: .png"))
+                    .with_hint("volume and mask: .npy, .nii, .nii.gz; seg and sr: .dcm; summary: .json; preview: .png"))
             }
-            _ => Err(Error::new(Kind::InvalidArgument, "unknown product").with_hint("valid products: volume, mask, seg, summary, preview")),
+            _ => {
+                Err(Error::new(Kind::InvalidArgument, "unknown product")
+                    .with_hint("valid products: volume, mask, seg, sr, summary, preview"))
+            }
         }
     }
 

@@ -26,7 +26,7 @@ use crate::imaging::{Geometry, Volume};
 use crate::inference::Segmentation;
 
 pub use atomic::write_atomically;
-pub use objects::{Origin, Planes, SegKind, SourceFrame, segmentation};
+pub use objects::{Origin, Planes, Predicted, SegKind, SourceFrame, segmentation, structured_report};
 
 /// Writes the volume as `.npy`: float32, C order, shape `(slices, rows, columns)`, of several channels `(channels, slices, rows, columns)`.
 pub fn write_volume_npy(path: &Path, volume: &Volume) -> Result<()> {

@@ -220,8 +220,11 @@ static void files(smp_result *result, const char *folder)
     CHECK_STATUS(smp_result_save(result, check_path(folder, "x.npy"), "mask"), SMP_ERR_ABSENT);
     CHECK_STATUS(smp_result_save(result, check_path(folder, "x.npy"), "seg"), SMP_ERR_OUTPUT_UNSUPPORTED);
     CHECK_STATUS(smp_result_save(result, check_path(folder, "x.dcm"), "seg"), SMP_ERR_ABSENT);
-    CHECK_COUNT(smp_result_dicom_count(result), 0);
-    CHECK_COUNT(smp_result_dicom_size(result, 0), SMP_ERR_OUT_OF_RANGE);
+    /* The report of the predictions that were added; there is no mask. */
+    CHECK_COUNT(smp_result_dicom_count(result), 1);
+    CHECK(smp_result_dicom_size(result, 0) > 132);
+    CHECK_COUNT(smp_result_dicom_size(result, 1), SMP_ERR_OUT_OF_RANGE);
+    CHECK_STATUS(smp_result_save(result, check_path(folder, "v/a.dcm"), "sr"), SMP_OK);
     CHECK(!check_exists(check_path(folder, "x.xlsx")) && !check_exists(check_path(folder, "x.npy")));
     CHECK_STATUS(smp_result_save(result, check_path(folder, "v/a.npy/below-a-file.npy"), "volume"), SMP_ERR_OUTPUT_UNWRITABLE);
     CHECK_STATUS(smp_result_save(result, NULL, "volume"), SMP_ERR_NULL_ARGUMENT);

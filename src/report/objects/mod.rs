@@ -4,6 +4,7 @@
 //! de-identification, the patient's own otherwise. It forms a series of its own and refers to the images by their UIDs.
 
 mod seg;
+mod sr;
 
 use std::io::{self, Write};
 
@@ -18,6 +19,7 @@ use crate::error::{Error, Kind, Result, Stage};
 use crate::imaging::{Frames, Geometry};
 
 pub use seg::{SegKind, segmentation};
+pub use sr::{Predicted, structured_report};
 
 /// An image, or a frame of one, that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +47,7 @@ pub struct Origin {
     planes: Planes,
     /// UIDs of the objects to come, so that each is written under the same ones however often.
     seg: Identity,
+    sr_series: String,
     /// Content date and time.
     moment: [String; 2],
 }
@@ -110,7 +113,7 @@ impl Origin {
         let digits = |text: &str| text.chars().filter(char::is_ascii_digit).collect::<String>();
         let (date, time) = moment.split_once('T').unwrap_or_default();
         let seg = Identity { series: uid()?, instance: uid()? };
-        Ok(Origin { header, frames, planes, seg, moment: [digits(date), digits(time.get(..8).unwrap_or_default())] })
+        Ok(Origin { header, frames, planes, seg, sr_series: uid()?, moment: [digits(date), digits(time.get(..8).unwrap_or_default())] })
     }
 
     /// Text of the series' header; empty when there is none.
@@ -162,13 +165,15 @@ impl Origin {
         draft
     }
 
-    /// The series and its instances, each once (PS3.3 C.12.2).
-    fn referenced_series(&self) -> Draft {
-        let mut instances: Vec<Draft> = Vec::new();
+    /// The instances of the series, each once.
+    fn references(&self) -> Vec<Draft> {
         let mut known = std::collections::HashSet::new();
-        for frame in self.frames.iter().filter(|frame| known.insert(frame.instance.as_str())) {
-            instances.push(frame.reference());
-        }
+        self.frames.iter().filter(|frame| known.insert(frame.instance.as_str())).map(SourceFrame::reference).collect()
+    }
+
+    /// The series with its instances (PS3.3 C.12.2).
+    fn referenced_series(&self) -> Draft {
+        let instances = self.references();
         let mut series = Draft::new();
         series.text(SERIES, VR::UI, &self.text(SERIES));
         series.items(Tag(0x0008, 0x114A), instances);

@@ -51,7 +51,7 @@ struct Labelled<'a> {
 pub fn segmentation(mask: &Segmentation, origin: &Origin, kind: SegKind, control: &Control) -> Result<Vec<u8>> {
     let planes = labelled(mask, origin, control)?;
     let frames = frames(&planes, mask.table(), kind);
-    let class = if kind == SegKind::Binary { SEGMENTATION_STORAGE } else { LABEL_MAP_SEGMENTATION_STORAGE };
+    let class = class(kind);
     let mut draft = origin.begin(class, &origin.seg, "SEG", &cut(&format!("Segmentation by {}", mask.model().name)));
     let reference = origin.text(FRAME_OF_REFERENCE);
     draft.text(Tag(0x0020, 0x0011), VR::IS, "300");
@@ -127,8 +127,13 @@ fn plane<'a>(planes: &'a Labelled<'_>, index: usize) -> &'a [u8] {
     planes.labels.get(index * area..(index + 1) * area).unwrap_or_default()
 }
 
+/// SOP class of a mask's object.
+pub(super) fn class(kind: SegKind) -> &'static str {
+    if kind == SegKind::Binary { SEGMENTATION_STORAGE } else { LABEL_MAP_SEGMENTATION_STORAGE }
+}
+
 /// Number of a label's segment.
-fn number(index: usize, label: &Label, kind: SegKind) -> u16 {
+pub(super) fn number(index: usize, label: &Label, kind: SegKind) -> u16 {
     match kind {
         // At most 255 labels.
         SegKind::Binary => index as u16 + 1,
