@@ -35,9 +35,10 @@ test:
 	tools/test.sh
 
 install: library
-	install -d $(DESTDIR)$(PREFIX)/lib $(DESTDIR)$(PREFIX)/include
+	install -d $(DESTDIR)$(PREFIX)/lib $(DESTDIR)$(PREFIX)/include/smp
 	cp -a $(BUILD)/lib/libsmp.so* $(DESTDIR)$(PREFIX)/lib/
-	install -m 0644 include/smp.h include/smp_callbacks.h $(DESTDIR)$(PREFIX)/include/
+	install -m 0644 include/smp.h include/smp_callbacks.h include/smp.hpp $(DESTDIR)$(PREFIX)/include/
+	install -m 0644 include/smp/*.hpp $(DESTDIR)$(PREFIX)/include/smp/
 
 header:
 	SMP_BLESS=1 cargo test --test header

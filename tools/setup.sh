@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 target=${1:?build, demo or test}
 
 packages=(gcc make libc6-dev python3 python3-venv)
-[ "$target" = test ] && packages+=(g++ valgrind openssl binutils softhsm2)
+[ "$target" = test ] && packages+=(g++ clang valgrind openssl binutils softhsm2)
 missing=()
 for package in "${packages[@]}"; do
   dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
@@ -16,7 +16,7 @@ usable() { command -v "$1" >/dev/null 2>&1; }
 wanted=()
 for package in "${missing[@]}"; do
   case $package in
-    gcc|g++|make|valgrind|openssl) usable "$package" || wanted+=("$package") ;;
+    gcc|g++|clang|make|valgrind|openssl) usable "$package" || wanted+=("$package") ;;
     softhsm2) usable softhsm2-util || wanted+=("$package") ;;
     binutils) usable nm || wanted+=("$package") ;;
     python3) usable python3 || wanted+=("$package") ;;

@@ -51,16 +51,19 @@ echo "== the shipped library"
 tools/build-library.sh build/lib
 tests/c/exported_symbols.sh build/lib/libsmp.so
 tests/c/run.sh build/lib
+tests/cpp/run.sh build/lib
 
 echo "== the demonstration models on unseen phantoms, through the library"
 tools/evaluate-demo.sh target/debug/smp
-echo "== the example, in C against the shipped library and in Rust"
+echo "== the example, in C and C++ against the shipped library and in Rust"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 build/test-venv/bin/python models/demo/phantom.py "$work/study" --seed 9001 --malignant
 cc -std=c99 -Wall -Wextra -Wpedantic -Werror -Iinclude examples/process_study/process_study.c -o "$work/process_study" \
   -Lbuild/lib -lsmp -Wl,-rpath,"$PWD/build/lib"
-for program in "$work/process_study" target/debug/examples/process_study; do
+c++ -std=c++17 -Wall -Wextra -Wpedantic -Wconversion -Werror -Iinclude examples/process_study/process_study.cpp -o "$work/process_study_cpp" \
+  -Lbuild/lib -lsmp -Wl,-rpath,"$PWD/build/lib"
+for program in "$work/process_study" "$work/process_study_cpp" target/debug/examples/process_study; do
   mkdir "$work/run"
   "$program" "$work/study" "$work/run" models/demo/segment.onnx models/demo/predict.onnx | tee "$work/lines"
   grep -q '^Cancer Probability: [0-9.]*%$' "$work/lines"

@@ -21,7 +21,6 @@ cold start is a new process that loads the library, opens a pipeline and segment
 """
 
 import argparse
-import ctypes
 import json
 import os
 import pathlib
@@ -35,15 +34,11 @@ import time
 import numpy as np
 
 HERE = pathlib.Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
+sys.path.insert(0, str(HERE.parent))
+from libsmp import ROOT, Smp, runtime, series  # noqa: E402
+
 SHAPE = (160, 192, 192)
 NETWORKS = ("unet", "demo")
-
-
-def runtime():
-    import onnxruntime
-
-    return next((pathlib.Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*"))
 
 
 def volume(shape):
@@ -56,74 +51,8 @@ def volume(shape):
     return np.ascontiguousarray(np.pad(made, missing, mode="edge")[tuple(slice(n) for n in shape)])
 
 
-def series(voxels):
-    """The files of an axial MR series."""
-    import io
-
-    from pydicom.dataset import FileDataset, FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
-
-    study, series, frame = (generate_uid(entropy_srcs=[name]) for name in ("study", "series", "frame"))
-    for number, plane in enumerate(voxels):
-        meta = FileMetaDataset()
-        meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID = MRImageStorage, ExplicitVRLittleEndian
-        meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[f"slice {number}"])
-        file = FileDataset(None, {}, file_meta=meta, preamble=bytes(128))
-        file.SOPClassUID, file.SOPInstanceUID = MRImageStorage, meta.MediaStorageSOPInstanceUID
-        file.StudyInstanceUID, file.SeriesInstanceUID, file.FrameOfReferenceUID = study, series, frame
-        file.Modality, file.PatientID, file.PatientName, file.ImageType = "MR", "1", "Bench", ["ORIGINAL", "PRIMARY"]
-        file.InstanceNumber, file.ImagePositionPatient = number + 1, [0, 0, number]
-        file.ImageOrientationPatient, file.PixelSpacing, file.SliceThickness = [1, 0, 0, 0, 1, 0], [1, 1], 1
-        file.Rows, file.Columns = plane.shape
-        file.SamplesPerPixel, file.PhotometricInterpretation = 1, "MONOCHROME2"
-        file.BitsAllocated, file.BitsStored, file.HighBit, file.PixelRepresentation = 16, 16, 15, 0
-        file.PixelData = plane.tobytes()
-        written = io.BytesIO()
-        file.save_as(written, enforce_file_format=True)
-        yield written.getvalue()
-
-
-class Smp:
-    """As much of the library as is needed here."""
-
-    def __init__(self, folder, model, threads):
-        self.library = ctypes.CDLL(str(ROOT / "build/lib/libsmp.so"))
-        for name, result in (("config_new", ctypes.c_void_p), ("pipeline_new", ctypes.c_void_p), ("request_new", ctypes.c_void_p),
-                             ("pipeline_process_study", ctypes.c_void_p), ("last_error_message", ctypes.c_char_p),
-                             ("result_stage_seconds", ctypes.c_double)):
-            getattr(self.library, f"smp_{name}").restype = result
-        call = self.library
-        config = ctypes.c_void_p(call.smp_config_new())
-        for key, value in {
-            "cloud.provider": "local", "cloud.bucket": folder, "workspace": f"{folder}/workspace", "audit_log_path": f"{folder}/audit",
-            "key_store_path": f"{folder}/keys", "encryption_key_path": f"{folder}/keys/master.key", "device": "cpu",
-            "segment_model_path": model, "inference.runtime_library": runtime(), "inference.threads": threads,
-        }.items():
-            self.check(call.smp_config_set(config, key.encode(), str(value).encode()) == 0)
-        self.pipeline = ctypes.c_void_p(call.smp_pipeline_new(config))
-        self.check(self.pipeline)
-
-    def check(self, holds):
-        if not holds:
-            raise RuntimeError(self.library.smp_last_error_message().decode())
-
-    def segment(self, files):
-        """Seconds of the stage, and voxels of label 1."""
-        call = self.library
-        request = ctypes.c_void_p(call.smp_request_new(None))
-        for file in files:
-            self.check(call.smp_request_add_instance(request, file, ctypes.c_int64(len(file))) == 0)
-        self.check(call.smp_request_set(request, b"operations", b"load,segment") == 0)
-        result = ctypes.c_void_p(call.smp_pipeline_process_study(self.pipeline, request))
-        self.check(result)
-        seconds = call.smp_result_stage_seconds(result, b"segment")
-        count = [ctypes.c_int64() for _ in range(3)]
-        self.check(call.smp_result_dims(result, *map(ctypes.byref, count)) == 0)
-        mask = np.empty([n.value for n in reversed(count)], np.uint8)
-        self.check(call.smp_result_copy_mask(result, mask.ctypes.data_as(ctypes.c_void_p), ctypes.c_int64(mask.size)) == 0)
-        call.smp_result_free(result)
-        call.smp_request_free(request)
-        return seconds, int((mask == 1).sum())
+def settings(model, threads):
+    return {"segment_model_path": model, "inference.runtime_library": runtime(), "inference.threads": threads}
 
 
 def session(model, threads):
@@ -189,7 +118,7 @@ def measure(tool, model, threads, rounds):
     seconds, label = [], None
     if tool == "smp":
         with tempfile.TemporaryDirectory() as folder:
-            library, files = Smp(folder, model, threads), list(series(volume(SHAPE)))
+            library, files = Smp(folder, settings(model, threads)), list(series(volume(SHAPE)))
             for _ in range(rounds + 1):
                 found, label = library.segment(files)
                 seconds.append(found)
@@ -215,7 +144,7 @@ def cold(model, threads):
     files = list(series(volume((32, 64, 64))))
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        library = Smp(folder, model, threads)
+        library = Smp(folder, settings(model, threads))
         ready = time.perf_counter() - begin
         library.segment(files)
         done = time.perf_counter() - begin

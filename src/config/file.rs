@@ -214,7 +214,7 @@ mod tests {
             (r#"{"user_id": 7}"#, "user_id must be text"),
             (r#"{"user_id": {"x": 7}}"#, "user_id must be text"),
             (r#"{"cloud": "s3"}"#, "cloud must be an object of its keys"),
-            (r#"{"output.formats": ["json,npy"]}"#, "output.formats must be a list of json, npy, nifti, png, dicom"),
+            (r#"{"output.formats": ["json,npy"]}"#, "output.formats must be a list of json, npy, nifti, png, seg, sr, dicom"),
             (r#"{"inference.window": [96, 96]}"#, "inference.window must be 3 whole numbers above 0"),
         ] {
             let error = parsed(text).unwrap_err();

@@ -109,7 +109,7 @@ static char *check_read(const char *path, size_t *size)
     long length;
     if (file == NULL) return NULL;
     if (fseek(file, 0, SEEK_END) == 0 && (length = ftell(file)) >= 0 && fseek(file, 0, SEEK_SET) == 0
-        && (bytes = malloc((size_t)length + 1)) != NULL) {
+        && (bytes = (char *)malloc((size_t)length + 1)) != NULL) {
         if (fread(bytes, 1, (size_t)length, file) != (size_t)length) abort();
         bytes[length] = 0;
         if (size != NULL) *size = (size_t)length;

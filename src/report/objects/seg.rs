@@ -1,4 +1,4 @@
-//! Masks as DICOM Segmentation (PS3.3 A.51) and Label Map Segmentation (A.103) objects.
+//! Masks as DICOM Segmentation (PS3.3 A.51) and Label Map Segmentation (Supplement 243) objects.
 //!
 //! Frames are the frames of the series that was looked at: same rows, columns, positions. A mask on another grid (resampled, cropped, made upright) is brought
 //! back to them, each pixel taking the label of the nearest voxel. Planes without a labelled pixel are left out. In a binary object each label is a segment of
