@@ -29,7 +29,10 @@ def series(voxels):
         file = FileDataset(None, {}, file_meta=meta, preamble=bytes(128))
         file.SOPClassUID, file.SOPInstanceUID = MRImageStorage, meta.MediaStorageSOPInstanceUID
         file.StudyInstanceUID, file.SeriesInstanceUID, file.FrameOfReferenceUID = study, series, frame
-        file.Modality, file.PatientID, file.PatientName, file.ImageType = "MR", "1", "Bench", ["ORIGINAL", "PRIMARY"]
+        file.Modality, file.PatientID, file.PatientName, file.ImageType = "MR", "1", "Bench^", ["ORIGINAL", "PRIMARY"]
+        # Type 2: there, and empty.
+        file.PatientBirthDate = file.PatientSex = file.StudyDate = file.StudyTime = file.AccessionNumber = file.StudyID = ""
+        file.ReferringPhysicianName, file.PositionReferenceIndicator, file.Manufacturer, file.SeriesNumber = "", "", "", 1
         file.InstanceNumber, file.ImagePositionPatient = number + 1, [0, 0, number]
         file.ImageOrientationPatient, file.PixelSpacing, file.SliceThickness = [1, 0, 0, 0, 1, 0], [1, 1], 1
         file.Rows, file.Columns = plane.shape
