@@ -22,7 +22,7 @@ pub use seg::{SegKind, segmentation};
 pub use sr::{Predicted, structured_report};
 
 /// An image, or a frame of one, that was looked at.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct SourceFrame {
     /// SOP class.
     pub class: String,
